@@ -1,0 +1,375 @@
+"""The closed catalogue of what a report may remark: code, severity, sentence, remedy, explanation.
+
+BSA1xx target, 2xx measurement, 3xx advice, 4xx saddle, 5xx hardware, 6xx generalization.
+`message` and `remedy` are templates; the values that fill them become the finding's evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bsadvisor.values import Finding, Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One entry of the catalogue."""
+
+    code: str
+    severity: Severity
+    title: str
+    message: str
+    remedy: str
+    explanation: str
+    """How it was decided and why it matters: what `bsadvisor explain CODE` prints."""
+
+
+def finding(code: str, **evidence: Any) -> Finding:
+    """The finding `code` with its templates filled from `evidence`."""
+    rule = CATALOGUE[code]
+    return Finding(
+        code=code,
+        severity=rule.severity,
+        message=rule.message.format(**evidence),
+        remedy=rule.remedy.format(**evidence),
+        evidence=evidence,
+    )
+
+
+_RULES = (
+    # --- 1xx: the target ---
+    Rule(
+        code="BSA101",
+        severity="warning",
+        title="Measured at initial weights",
+        message="no checkpoint: measured at the weights that the file built",
+        remedy="give --checkpoint FILE from the run you want advice for",
+        explanation=(
+            "At initial weights noise scales are typically many times below those of the run, so no "
+            "headline recommends a change from them. The table and the noise scales are printed all "
+            "the same. If the file loads trained weights by itself, pass them with --checkpoint."
+        ),
+    ),
+    Rule(
+        code="BSA102",
+        severity="info",
+        title="The learning rate had decayed",
+        message="the schedule has brought the learning rate to {now:.3g}; the pair is stated for its peak {peak:.3g}",
+        remedy="to anchor on another learning rate, pass --lr",
+        explanation=(
+            "A schedule that stores `initial_lr` has changed `lr` since. The pair that a person sets "
+            "is the peak, so recommendations are anchored on it; the decayed value is named here."
+        ),
+    ),
+    Rule(
+        code="BSA103",
+        severity="note",
+        title="The batch size in use was assumed",
+        message="B = {batch_size} is assumed from DataLoader.batch_size: one device, no accumulation",
+        remedy="set BATCH_SIZE in the file or pass --batch-size with the examples per optimizer step",
+        explanation=(
+            "The batch size that the advice starts from is the number of examples per optimizer step, "
+            "over all devices and accumulation steps. A DataLoader knows only one device's share."
+        ),
+    ),
+    Rule(
+        code="BSA104",
+        severity="warning",
+        title="No learning rate found",
+        message="no learning rate was found: the table gives factors, not learning rates",
+        remedy="set LEARNING_RATE in the file or pass --lr with the one you train with",
+        explanation=(
+            "The anchor is looked for in flags, YAML, module constants, the optimizer and the "
+            "checkpoint. A learning rate for training cannot be read off a gradient: the best single "
+            "step is six times too small on average, so none is invented here."
+        ),
+    ),
+    Rule(
+        code="BSA105",
+        severity="info",
+        title="Weights were unwrapped",
+        message="weights taken from {where}",
+        remedy="nothing to do if these are the weights you meant",
+        explanation=(
+            "Checkpoints often wrap the weights in a dictionary or prefix their names (DDP, "
+            "torch.compile). What was taken off is named so that a wrong guess can be seen."
+        ),
+    ),
+    Rule(
+        code="BSA106",
+        severity="note",
+        title="No optimizer state",
+        message="{optimizer}: no optimizer state in the checkpoint, so its geometry was not measured",
+        remedy="save optimizer.state_dict() with the weights",
+        explanation=(
+            "An adaptive optimizer rescales every coordinate of the gradient, and the noise that it "
+            "feels is measured with the second moments it has gathered. Without them the noise scale "
+            "is the Euclidean one."
+        ),
+    ),
+    Rule(
+        code="BSA107",
+        severity="warning",
+        title="Optimizer state does not match",
+        message="the checkpoint's optimizer state does not match the model: {problem}",
+        remedy="define `optimizer(params)` in the file with the same parameter groups as the run",
+        explanation=(
+            "Optimizer state is stored by parameter number. With several groups the order can only be "
+            "reproduced by the code that built the optimizer."
+        ),
+    ),
+    Rule(
+        code="BSA108",
+        severity="warning",
+        title="No batch size found",
+        message="no batch size in use was found: steps and examples are given over their minimum only",
+        remedy="set BATCH_SIZE in the file or pass --batch-size",
+        explanation=(
+            "Recommendations start from the pair in use. Without a batch size nothing can be said "
+            "relative to today, and no learning rate can be carried to another batch size."
+        ),
+    ),
+    Rule(
+        code="BSA109",
+        severity="info",
+        title="A sampler decides what is drawn",
+        message="examples are drawn by the loader's {sampler}",
+        remedy="nothing to do if training uses the same sampler",
+        explanation=(
+            "The noise of a training step is that of the examples the sampler draws, so the probe "
+            "draws through it and not uniformly from the data set."
+        ),
+    ),
+    Rule(
+        code="BSA110",
+        severity="warning",
+        title="The loader does not shuffle",
+        message="the DataLoader reads its data set in order; the probe drew at random",
+        remedy="train with shuffle=True, or the advice does not describe your run",
+        explanation=(
+            "Noise scales describe batches of independent examples. A loader with shuffle=False "
+            "yields the same batches in the same order each epoch, whose noise can be far larger."
+        ),
+    ),
+    # --- 2xx: the measurement ---
+    Rule(
+        code="BSA201",
+        severity="warning",
+        title="The loss is a sum",
+        message="the loss adds up over examples; it was divided by their number",
+        remedy="return the mean over examples, or remember that a sum scales the step with B",
+        explanation=(
+            "Decided by comparing the gradient of a small batch with those of its two halves: for a "
+            "mean it is half of their sum, for a sum all of it. A learning rate tuned with a summed loss "
+            "belongs to one batch size: divide it by that batch size before reading the table."
+        ),
+    ),
+    Rule(
+        code="BSA202",
+        severity="info",
+        title="The loss averages over tokens",
+        message="the loss averages over unmasked tokens: micro-batches are weighted by them",
+        remedy="nothing to do; B is given in examples and in tokens",
+        explanation=(
+            "Label masks (-100) were found and the loss of a batch equals the token-weighted mean of "
+            "the losses of its halves. A batch with more tokens then carries more of the gradient."
+        ),
+    ),
+    Rule(
+        code="BSA203",
+        severity="note",
+        title="BatchNorm couples examples",
+        message="BatchNorm couples the examples of a batch: measured in micro-batches of {micro_batch}",
+        remedy="pass --micro-batch with the batch size one device normalises over",
+        explanation=(
+            "With BatchNorm in training mode an example's gradient depends on its batch mates. The "
+            "bias of |G|^2 was 7.5 % at micro-batches of 8, 1.2 % at 32 and 0.15 % at 128, so the "
+            "micro-batch is raised to what one device really sees, as far as the data allows."
+        ),
+    ),
+    Rule(
+        code="BSA204",
+        severity="warning",
+        title="The loss couples the examples of a batch",
+        message="an example's loss changes with its batch mates (by {size:.2g}, relative)",
+        remedy="read the noise scale as that of micro-batches of {micro_batch}; set --micro-batch to a device's batch",
+        explanation=(
+            "Decided by letting examples change partners at equal batch size: for a sum of separate "
+            "losses the total stays the same. Contrastive losses and batch statistics change it, and "
+            "their gradient noise does not fall as 1/B."
+        ),
+    ),
+    Rule(
+        code="BSA205",
+        severity="warning",
+        title="The data is not shuffled",
+        message="neighbouring micro-batches are too alike for shuffled data (p = {p_value:.1g})",
+        remedy="shuffle the data before it is batched: until then the noise scale is biased",
+        explanation=(
+            "The inner products of neighbouring micro-batch gradients are compared with those of all "
+            "pairs, over random orders. Alike neighbours mean sorted or grouped data."
+        ),
+    ),
+    Rule(
+        code="BSA206",
+        severity="note",
+        title="The forward pass is not repeatable",
+        message="the same batch with the same seed gave another loss",
+        remedy="draw random numbers from torch, numpy or random, seeded; expect last digits to differ",
+        explanation=(
+            "The loss was computed twice with all generators in the same state. Non-deterministic "
+            "kernels and private generators make the two differ; estimates stay valid, repeats differ."
+        ),
+    ),
+    Rule(
+        code="BSA207",
+        severity="note",
+        title="Parameters without a gradient",
+        message="{count} trainable parameter tensors received no gradient: {names}",
+        remedy="freeze or remove them if that is meant; else the model does not use them",
+        explanation=(
+            "They are in the model and require a gradient, but the loss does not depend on them. They "
+            "are left out of every number."
+        ),
+    ),
+    Rule(
+        code="BSA208",
+        severity="info",
+        title="Frozen parameters",
+        message="{count} parameter tensors are frozen and left out",
+        remedy="nothing to do if training freezes them too",
+        explanation="Only parameters that require a gradient are measured, as in training.",
+    ),
+    Rule(
+        code="BSA209",
+        severity="info",
+        title="Tied parameters",
+        message="tied parameters are counted once: {names}",
+        remedy="nothing to do",
+        explanation="Two names share one tensor; its gradient is the sum over both uses.",
+    ),
+    Rule(
+        code="BSA210",
+        severity="note",
+        title="The interval is wider than asked",
+        message="stopped by {stopped_by} at {examples:,} examples before the asked precision; about {needed} would reach it",
+        remedy="{advice}",
+        explanation=(
+            "A probe must hold about as many examples as its answer. The forecast extrapolates the "
+            "two parts of the variance, one falling as 1/n and one as 1/n^2."
+        ),
+    ),
+    Rule(
+        code="BSA211",
+        severity="warning",
+        title="The noise scale has no upper end yet",
+        message="{examples:,} examples cannot bound the noise scale from above: it is at least {low:,.0f}",
+        remedy="{advice}",
+        explanation=(
+            "The interval of |G|^2 / tr(Sigma) reaches zero: these examples cannot tell the gradient "
+            "from noise with confidence. Below the lower bound the table holds; above it, nothing is "
+            "known, and no change of batch size is recommended."
+        ),
+    ),
+    Rule(
+        code="BSA212",
+        severity="warning",
+        title="The gradient was not resolved",
+        message="the gradient could not be told from noise with {examples:,} examples",
+        remedy="{advice}",
+        explanation=(
+            "The unbiased estimate of |G|^2 is not positive. Near convergence, or on memorised data, "
+            "this is expected: the mean gradient is far smaller than the noise. Only a lower bound "
+            "of the noise scale can be given."
+        ),
+    ),
+    Rule(
+        code="BSA213",
+        severity="error",
+        title="The gradient is exactly zero",
+        message="every gradient is exactly zero: there is nothing to measure",
+        remedy="check for dead units, a saturated loss, or a loss that does not use the model",
+        explanation="Both |G|^2 and tr(Sigma) are zero, so their ratio does not exist.",
+    ),
+    Rule(
+        code="BSA214",
+        severity="info",
+        title="Ragged batches were left out",
+        message="{dropped} examples of ragged last batches were left out",
+        remedy="nothing to do",
+        explanation="Micro-batches must be of equal size for the estimators to be unbiased.",
+    ),
+    Rule(
+        code="BSA215",
+        severity="note",
+        title="Out of memory",
+        message="micro-batches of {sizes} did not fit in memory; measured with {micro_batch}",
+        remedy="pass --micro-batch {micro_batch} to skip the failed tries",
+        explanation=(
+            "The micro-batch was halved until it ran. Statistics do not depend on it as long as "
+            "there are at least 16 micro-batches."
+        ),
+    ),
+    Rule(
+        code="BSA216",
+        severity="warning",
+        title="The data holds one class",
+        message="every target in the probe is class {label}",
+        remedy="check the data and its order; a model learns nothing from one class",
+        explanation="All integer targets that were drawn are equal.",
+    ),
+    Rule(
+        code="BSA217",
+        severity="note",
+        title="No best step was found",
+        message="the loss does not fall along the {direction} direction at any step that was tried",
+        remedy="nothing to set: the local section of the report is empty",
+        explanation=(
+            "Steps from tiny to huge were tried on examples that the direction had not seen. At "
+            "convergence, or where the gradient is not resolved, none lowers the loss."
+        ),
+    ),
+    Rule(
+        code="BSA218",
+        severity="warning",
+        title="Interrupted",
+        message="interrupted after {examples:,} examples: this report is partial",
+        remedy="{advice}",
+        explanation="What had been measured by then is in the report, with its wider interval.",
+    ),
+    # --- 3xx: the advice ---
+    Rule(
+        code="BSA301",
+        severity="note",
+        title="The ladder ends at the data set",
+        message="batch sizes above the {dataset_size:,} examples of the data set were left out",
+        remedy="nothing to do",
+        explanation="A batch larger than the data set would repeat examples within one step.",
+    ),
+    Rule(
+        code="BSA302",
+        severity="note",
+        title="Today's batch size is outside the band",
+        message="B = {batch_size:,} is outside the 80 % band {band_low:,.0f} … {band_high:,.0f} of the critical batch size",
+        remedy="see the table: {advice}",
+        explanation=(
+            "Even with the honest error of predicting the critical batch size from one checkpoint, "
+            "this batch size is on the wasteful side: far below it, steps are wasted; far above it, "
+            "examples are."
+        ),
+    ),
+    Rule(
+        code="BSA303",
+        severity="info",
+        title="How often clipping acts",
+        message="at B = {batch_size:,} the gradient norm exceeds {clip:g} on about {share:.0%} of steps",
+        remedy="a changed batch size changes this share: clipping then acts as a smaller learning rate",
+        explanation=(
+            "From the mean |G|^2 + tr(Sigma) / B and spread of the squared norm of a batch gradient, "
+            "by a Gaussian approximation."
+        ),
+    ),
+)
+
+CATALOGUE: dict[str, Rule] = {rule.code: rule for rule in _RULES}
