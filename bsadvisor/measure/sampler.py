@@ -1,0 +1,66 @@
+"""One place decides which examples serve which purpose, so that no estimate judges itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from bsadvisor.measure.problem import Source
+
+MAX_LINE_SEARCH = 512
+"""Examples on which steps are tried."""
+
+LINE_SEARCH_SHARE = 8
+"""At most one example in this many goes to the line search."""
+
+STREAM_LINE_SEARCH = 256
+
+
+class Sampler:
+    """Disjoint random splits of the data: `line_search` and `gradient`.
+
+    Numbered data is shuffled with the seed; a stream is taken in the order of arrival.
+
+    Args:
+        source: of the examples.
+        seed: of the order.
+        min_gradient: examples that the gradient needs before any other use gets some.
+    """
+
+    def __init__(self, source: Source, *, seed: int, min_gradient: int) -> None:
+        self._source = source
+        if source.size is None:
+            self._order: Sequence[int] = range(2**62)
+            held = STREAM_LINE_SEARCH
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            self._order = torch.randperm(source.size, generator=generator).tolist()
+            held = min(MAX_LINE_SEARCH, source.size // LINE_SEARCH_SHARE, source.size - min_gradient)
+        self.num_line_search = max(held, 0)
+        self._arrived = 0
+
+    @property
+    def num_gradient(self) -> int | None:
+        """Examples that the gradient may use; None for a stream."""
+        return None if self._source.size is None else self._source.size - self.num_line_search
+
+    def gradient(self, start: int, micro_batches: int, size: int) -> Iterator[Any]:
+        """Micro-batches of `size` fresh examples, from the `start`-th on; a stream never goes back."""
+        if self._source.size is None:
+            start = max(start, self._arrived)
+            self._arrived = start + micro_batches * size
+        return self._fetch(self.num_line_search + start, micro_batches, size)
+
+    def line_search(self, micro_batches: int, size: int) -> Iterator[Any]:
+        """Micro-batches of the held-back examples, the same at every call."""
+        return self._fetch(0, min(micro_batches, self.num_line_search // size), size)
+
+    def check(self, groups: Sequence[Sequence[int]]) -> list[Any]:
+        """Batches of the first few examples in given arrangements: for checks, not for estimates."""
+        return list(self._source.fetch([[self._order[index] for index in group] for group in groups]))
+
+    def _fetch(self, start: int, micro_batches: int, size: int) -> Iterator[Any]:
+        stop = start + micro_batches * size
+        return self._source.fetch([self._order[at : at + size] for at in range(start, stop, size)])
