@@ -1,0 +1,1 @@
+"""Numbers in, decisions out: no torch, no printing."""
