@@ -148,14 +148,15 @@ class _Measured:
 
 
 def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -> _Measured:
-    from bsadvisor.advise.rounds import MIN_MICRO_BATCHES
+    from bsadvisor.advise import rounds
     from bsadvisor.measure.assumptions import check_assumptions
     from bsadvisor.measure.sampler import Sampler
     from bsadvisor.measure.state import save_probe
     from bsadvisor.measure.statistics import gradient_stats, order_p_value
 
     target, settings, watch = session.target, session.settings, session.watch
-    sampler = Sampler(target.data, seed=settings.seed, min_gradient=MIN_MICRO_BATCHES)
+    sampler = Sampler(target.data, seed=settings.seed, min_gradient=rounds.MIN_MICRO_BATCHES)
+    rounds.example_limit(rounds.Available(examples=sampler.num_gradient, batch_in_use=None), settings)
     assumptions = check_assumptions(target, sampler, seed=settings.seed)
     measured, assumptions, stopped_by = gradient_rounds(session, sampler, assumptions, saved)
     if sidecar and stopped_by in ("interrupt", "time", "max_examples"):
@@ -282,7 +283,8 @@ def _line_search(
     return line_search(
         session.target,
         list(sampler.line_search(examples // size, size)),
-        measured.accumulator.mean_gradient(),
+        measured.accumulator.total_gradient(),
+        weight=measured.accumulator.total_weight,
         confidence=session.settings.confidence,
         seed=session.settings.seed,
         should_stop=lambda: session.stop.requested or session.watch.left() <= 0,

@@ -34,15 +34,10 @@ def micro_batch(available: Available, settings: ProbeSettings) -> int:
     """The largest that leaves enough micro-batches and is known to fit: a power of two.
 
     Raises:
-        DataError: fewer examples than micro-batches.
+        DataError: too few examples for any.
         UsageError: the one asked for leaves too few.
     """
     limit = example_limit(available, settings)
-    if limit < MIN_MICRO_BATCHES:
-        raise DataError(
-            f"{limit} examples are too few: the noise takes {MIN_MICRO_BATCHES} micro-batches of at least one",
-            "give more training data, or raise --max-examples",
-        )
     if settings.micro_batch is not None:
         if settings.micro_batch * MIN_MICRO_BATCHES > limit:
             raise UsageError(
@@ -62,9 +57,19 @@ def coupled_micro_batch(available: Available, settings: ProbeSettings) -> int:
 
 
 def example_limit(available: Available, settings: ProbeSettings) -> int:
-    """The most examples that may be used; for a stream without a limit, no end in sight."""
+    """The most examples that may be used; for a stream without a limit, no end in sight.
+
+    Raises:
+        DataError: fewer than one for each micro-batch.
+    """
     limits = [limit for limit in (available.examples, settings.max_examples) if limit is not None]
-    return min(limits, default=2**62)
+    limit = min(limits, default=2**62)
+    if limit < MIN_MICRO_BATCHES:
+        raise DataError(
+            f"{limit} examples are too few: the noise takes {MIN_MICRO_BATCHES} micro-batches of at least one",
+            "give more training data, or raise --max-examples",
+        )
+    return limit
 
 
 def next_round(
@@ -88,7 +93,9 @@ def next_round(
 
 
 def is_precise(sums: BlockSums, settings: ProbeSettings) -> bool:
-    """Whether the interval of B_simple is as narrow as was asked."""
+    """Whether the interval of B_simple is as narrow as was asked; gradients of exactly zero are exact."""
+    if not sums.weighted_squared_norm.any():
+        return True
     if sums.num_blocks < MIN_MICRO_BATCHES:
         return False
     return relative_half_width(noise_scale(sums, settings.confidence)) < settings.precision

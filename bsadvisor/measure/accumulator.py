@@ -19,14 +19,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bsadvisor.measure import norms
 from bsadvisor.measure.sketch import Sketch
 from bsadvisor.theory.noise_scale import Array, BlockSums
 
 MAX_BLOCKS = 64
 """Blocks are merged in pairs when there are more: the jackknife gains nothing from them."""
-
-NORM_CHUNK = 2**16
-"""float32 norms of longer tensors lose four digits; partial norms are added in float64."""
 
 
 class InnerProducts:
@@ -37,13 +35,12 @@ class InnerProducts:
         self.rows = torch.zeros(MAX_BLOCKS, self.sketch.num_buckets, device=device)
         self.norms: list[Tensor] = []
         """Per micro-batch, partial norms of the tensors' chunks; on the device until `sums`."""
-        chunks = [-(-size // NORM_CHUNK) for size in sizes]
+        chunks = [-(-size // norms.CHUNK) for size in sizes]
         self.tensor_of_chunk = np.repeat(np.arange(len(sizes)), chunks)
 
     def add(self, flat: Sequence[Tensor], weight: float, block: int) -> None:
         """Push one micro-batch's gradient, as flat tensors, into a block."""
-        partial = [chunk for tensor in flat for chunk in torch.split(tensor, NORM_CHUNK)]
-        self.norms.append(torch.stack(torch._foreach_norm(partial)))
+        self.norms.append(torch.stack(torch._foreach_norm(norms.chunks(flat))))
         self.rows[block].add_(self.sketch(flat), alpha=weight)
 
     def merge_pairs(self) -> None:
@@ -107,6 +104,11 @@ class GradientAccumulator:
     def num_examples(self) -> int:
         return sum(self._examples)
 
+    @property
+    def sketch_bytes(self) -> int:
+        """Memory of the sketches, which does not grow with the model."""
+        return sum(part.rows.nbytes for part in (self._plain, self._scaled) if part is not None)
+
     def add(self, gradients: Mapping[str, Tensor | None], weight: float, examples: int) -> None:
         """Push the gradient of a micro-batch's mean loss; None counts as zero.
 
@@ -135,11 +137,14 @@ class GradientAccumulator:
         per_tensor = self._per_tensor(preconditioned=False)
         return {name: self._assemble(per_tensor, members) for name, members in groups.items()}
 
-    def mean_gradient(self) -> dict[str, Tensor]:
-        """The weighted mean of everything pushed, shaped as the parameters."""
-        weight = sum(self._weights)
+    @property
+    def total_weight(self) -> float:
+        return sum(self._weights)
+
+    def total_gradient(self) -> dict[str, Tensor]:
+        """`total_weight` times the mean gradient, shaped as the parameters: the running sum itself."""
         return {
-            name: (total / weight).view(shape)
+            name: total.view(shape)
             for name, total, shape in zip(self.names, self._total, self._shapes, strict=True)
         }
 
@@ -212,7 +217,7 @@ class GradientAccumulator:
         if gradient is None:
             return torch.zeros_like(total)
         dense = gradient.to_dense() if gradient.is_sparse else gradient
-        return dense.detach().reshape(-1).to(total.dtype)
+        return dense.reshape(-1).to(total.dtype)
 
     def _num_blocks(self) -> int:
         return self._block_of[-1] + 1 if self._block_of else 0
@@ -236,21 +241,21 @@ class GradientAccumulator:
 
     def _per_tensor(self, preconditioned: bool) -> tuple[Array, Array, Array]:
         """Squared norms (K, tensors), Gram matrices (tensors, J, J), squared norms of the total."""
-        products, total = self._plain, list(self._total)
+        products, scale = self._plain, None
         if preconditioned:
             if self._scaled is None or self._scale is None:
                 raise ValueError("no preconditioner was given")
-            products, total = self._scaled, list(torch._foreach_mul(self._total, self._scale))
+            products, scale = self._scaled, self._scale
         tensors = range(len(self.names))
-        norms = products.squared_norms(len(self.names))
+        totals = [norms.squared_norm(total, scale and scale[i]) for i, total in enumerate(self._total)]
         gram = np.stack([products.gram(self._num_blocks(), tensor) for tensor in tensors])
-        return norms, gram, np.array([float(part.double().square().sum()) for part in total])
+        return products.squared_norms(len(self.names)), gram, np.array(totals)
 
     def _assemble(self, per_tensor: tuple[Array, Array, Array], members: Sequence[int]) -> BlockSums:
-        norms, gram, totals = (
+        squares, gram, totals = (
             part.take(members, axis) for part, axis in zip(per_tensor, (1, 0, 0), strict=True)
         )
-        weights, squared_norms = np.array(self._weights), norms.sum(1)
+        weights, squared_norms = np.array(self._weights), squares.sum(1)
         counts = np.bincount(self._block_of).astype(float)
         block_gram = gram.sum(0)
         weight_squared_norm = self._per_block_sum(weights**2 * squared_norms)

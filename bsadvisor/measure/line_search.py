@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsadvisor.measure.norms import squared_norm
 from bsadvisor.measure.preserve import preserved, seed_everything
 from bsadvisor.measure.problem import Problem
 from bsadvisor.theory.noise_scale import Array, jackknife_variance, symmetric_interval
@@ -38,36 +39,39 @@ class LineSearch:
 def line_search(
     problem: Problem,
     batches: Sequence[Any],
-    mean_gradient: Mapping[str, Tensor],
+    gradient: Mapping[str, Tensor],
     *,
+    weight: float = 1.0,
     confidence: float,
     seed: int,
     should_stop: Callable[[], bool],
 ) -> LineSearch | None:
     """Minimise the loss on `batches` over eta in theta - eta D g.
 
+    The direction is never formed: one copy of the parameters is all that a step takes.
+
     Args:
         problem: its preconditioner is D; the identity where there is none.
         batches: fresh examples in at least `MIN_CHUNKS` equal batches: the jackknife's units.
-        mean_gradient: g, by parameter name.
+        gradient: `weight` times g, by parameter name.
+        weight: what the gradient is a multiple by.
         confidence: of the intervals, which hold the sampling of `batches`, not that of g.
         seed: of dropout masks, equal at every step.
 
     Returns:
         None where there are too few batches, or `should_stop` said so.
 
-    Cost: 8 to 15 forward passes over `batches`; two copies of the parameters.
+    Cost: 8 to 15 forward passes over `batches`; one copy of the parameters.
     """
     if len(batches) < MIN_CHUNKS:
         return None
-    direction = _direction(mean_gradient, problem.preconditioner)
-    slope = sum(float((mean_gradient[name] * direction[name]).double().sum()) for name in direction)
+    slope = _slope(gradient, problem.preconditioner) / weight**2
     tried: dict[float, Array] = {}
-    with preserved(problem.model), torch.no_grad(), _movable(problem, direction) as move:
+    with preserved(problem.model), torch.no_grad(), _movable(problem, gradient) as move:
 
         def losses(rate: float) -> float:
             if rate not in tried and not should_stop():
-                move(rate)
+                move(rate / weight)
                 tried[rate] = _losses(problem, batches, seed)
             return _mean(tried.get(rate))
 
@@ -80,20 +84,27 @@ def line_search(
     return _summary(tried, name, confidence)
 
 
-def _direction(gradient: Mapping[str, Tensor], diagonal: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    if diagonal is None:
-        return dict(gradient)
-    return {name: value * diagonal[name].float() for name, value in gradient.items()}
+def _slope(gradient: Mapping[str, Tensor], diagonal: Mapping[str, Tensor] | None) -> float:
+    """g'Dg: what a small step gains per unit of eta."""
+    return sum(
+        squared_norm(part.reshape(-1), None if diagonal is None else diagonal[name].sqrt().reshape(-1))
+        for name, part in gradient.items()
+    )
 
 
 @contextmanager
-def _movable(problem: Problem, direction: Mapping[str, Tensor]) -> Iterator[Callable[[float], None]]:
-    """Move the parameters along the direction, in place; they come back bit for bit."""
+def _movable(problem: Problem, gradient: Mapping[str, Tensor]) -> Iterator[Callable[[float], None]]:
+    """Move the parameters along D g, in place; they come back bit for bit."""
     origin = {name: parameter.detach().clone() for name, parameter in problem.parameters.items()}
 
     def move(rate: float) -> None:
         for name, parameter in problem.parameters.items():
-            parameter.copy_(torch.add(origin[name].float(), direction[name], alpha=-rate))
+            parameter.copy_(origin[name])
+            if problem.preconditioner is None:
+                parameter.add_(gradient[name], alpha=-rate)
+            else:
+                step = problem.preconditioner[name].to(parameter.dtype)
+                parameter.addcmul_(step, gradient[name].to(parameter.dtype), value=-rate)
 
     try:
         yield move

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from bsadvisor.errors import DataError
 from bsadvisor.measure.problem import Source
 
 MAX_LINE_SEARCH = 512
@@ -32,11 +33,11 @@ class Sampler:
     def __init__(self, source: Source, *, seed: int, min_gradient: int) -> None:
         self._source = source
         if source.size is None:
-            self._order: Sequence[int] = range(2**62)
+            self._order: Any = range(2**62)
             held = STREAM_LINE_SEARCH
         else:
             generator = torch.Generator().manual_seed(seed)
-            self._order = torch.randperm(source.size, generator=generator).tolist()
+            self._order = torch.randperm(source.size, generator=generator).numpy()
             held = min(MAX_LINE_SEARCH, source.size // LINE_SEARCH_SHARE, source.size - min_gradient)
         self.num_line_search = max(held, 0)
         self._arrived = 0
@@ -59,7 +60,13 @@ class Sampler:
 
     def check(self, groups: Sequence[Sequence[int]]) -> list[Any]:
         """Batches of the first few examples in given arrangements: for checks, not for estimates."""
-        return list(self._source.fetch([[self._order[index] for index in group] for group in groups]))
+        batches = list(self._source.fetch([[int(self._order[index]) for index in group] for group in groups]))
+        if len(batches) < len(groups):
+            raise DataError(
+                f"the data ended before its first {max(map(max, groups)) + 1} examples",
+                "give at least a few hundred training examples",
+            )
+        return batches
 
     def _fetch(self, start: int, micro_batches: int, size: int) -> Iterator[Any]:
         stop = start + micro_batches * size

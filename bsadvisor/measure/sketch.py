@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-CHUNK = 2**20
-"""Elements that are signed and folded at a time: what a scratch tensor may hold."""
+CHUNK = 2**18
+"""Elements that are signed and folded at a time: a scratch tensor that stays in the cache."""
 
 TOTAL_BUCKETS = 2**16
 MIN_BUCKETS, MAX_BUCKETS = 512, 4096
@@ -37,7 +37,7 @@ class Sketch:
         self.widths = [min(size, buckets) for size in sizes]
         generator = torch.Generator().manual_seed(seed)
         longest = min(CHUNK, max(sizes, default=0))
-        bits = torch.randint(0, 2, (2 * longest,), generator=generator)
+        bits = torch.randint(0, 2, (2 * longest,), generator=generator, dtype=torch.int8)
         self._pool = (bits * 2 - 1).to(device, torch.float32)
         self._offsets = [
             torch.randint(0, longest, (-(-size // CHUNK),), generator=generator).tolist() for size in sizes
