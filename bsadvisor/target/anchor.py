@@ -1,0 +1,58 @@
+"""The pair in use today, from whoever knows it first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bsadvisor.target.data import DataSource
+from bsadvisor.target.names import find_number
+from bsadvisor.target.optimizer import OptimizerInUse
+from bsadvisor.target.paths import PythonName
+from bsadvisor.target.spec import Said, TargetSpec
+from bsadvisor.target.user_code import UserCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairInUse:
+    """Batch size and learning rate, each with who said it."""
+
+    batch_size: Said | None
+    learning_rate: Said | None
+    learning_rate_now: float | None
+    """Where a schedule has brought the learning rate since."""
+    batch_size_assumed: bool
+
+
+def find_pair(spec: TargetSpec, data: DataSource, optimizer: OptimizerInUse, code: UserCode) -> PairInUse:
+    """In the contract's order: flags and YAML, constants, optimizer, checkpoint, loader."""
+    file = spec.model.file.name
+    known = spec.batch_size or _constant(code, spec.model, "BATCH_SIZE", (int,))
+    loader = spec.data.file.name if spec.data else file
+    assumed = (
+        Said(value=data.batch_size, by=f"DataLoader.batch_size in {loader}")
+        if known is None and data.batch_size
+        else None
+    )
+    rate = (
+        spec.learning_rate
+        or _constant(code, spec.model, "LEARNING_RATE", (int, float))
+        or (Said(value=optimizer.own_rate.peak, by=f"optimizer in {file}") if optimizer.own_rate else None)
+        or (Said(value=optimizer.saved_rate.peak, by="checkpoint") if optimizer.saved_rate else None)
+    )
+    return PairInUse(
+        batch_size=known or assumed,
+        learning_rate=rate,
+        learning_rate_now=_decayed(rate, optimizer),
+        batch_size_assumed=assumed is not None,
+    )
+
+
+def _constant(code: UserCode, file: PythonName, name: str, kinds: tuple[type, ...]) -> Said | None:
+    value = find_number(code, file, name, kinds)
+    return None if value is None else Said(value=value, by=f"{name} in {file.file.name}")
+
+
+def _decayed(rate: Said | None, optimizer: OptimizerInUse) -> float | None:
+    """The learning rate that a schedule has made of the anchor, where one is known to have."""
+    known = [found for found in (optimizer.own_rate, optimizer.saved_rate) if found]
+    return next((r.now for r in known if rate and r.peak == rate.value and r.now != r.peak), None)

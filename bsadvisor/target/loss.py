@@ -1,0 +1,254 @@
+"""The training loss: the user's own, or the one that the model's output and the batch call for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bsadvisor.errors import TargetError
+from bsadvisor.target.user_code import UserCode
+
+LossFunction = Callable[[nn.Module, Any], Any]
+
+LABEL_KEYS = ("labels", "label", "targets", "target")
+
+IGNORED_LABEL = -100
+"""What torch's cross entropy leaves out of its mean."""
+
+_ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
+
+WRITE_A_LOSS = (
+    "write it in the target's file: def loss(model, batch): inputs, targets = batch; "
+    "return cross_entropy(model(inputs), targets)   (any scalar: the mean over the batch's examples)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A mean loss of a batch, and where it was found."""
+
+    function: LossFunction
+    found: str
+
+
+def choose_loss(chosen: Any, chosen_by: str, model: nn.Module, batch: Any, code: UserCode) -> Loss:
+    """The loss that was given, or else the one that a first batch shows.
+
+    Args:
+        chosen: a function (model, batch), a loss module, a name in `spec.CRITERIA`, or None.
+        chosen_by: says in the report who gave it.
+    """
+    if chosen is None:
+        return _infer(model, batch, code)
+    if isinstance(chosen, nn.Module):  # weights of classes go where the model is
+        chosen = chosen.to(next(model.parameters()).device)
+    criterion = _criterion(chosen)
+    return Loss(function=on_pairs(criterion) if criterion else chosen, found=chosen_by)
+
+
+def label_counts(batch: Any) -> int | None:
+    """Labels that a mean over tokens counts; None where examples do not carry several labels each."""
+    labels = integer_targets(batch)
+    if labels is None or labels.ndim < 2 or labels.shape[-1] == 1:
+        return None
+    return int((labels != IGNORED_LABEL).sum())
+
+
+def class_labels(batch: Any) -> Tensor | None:
+    """One integer class per example, if that is what the targets are."""
+    labels = integer_targets(batch)
+    return labels if labels is not None and labels.numel() == labels.shape[0] else None
+
+
+def integer_targets(batch: Any) -> Tensor | None:
+    """The last part of a pair, or the entry of a dict under a usual name, if it holds integers."""
+    targets: Any = None
+    if isinstance(batch, Mapping):
+        targets = next((batch[key] for key in LABEL_KEYS if key in batch), None)
+    elif isinstance(batch, (list, tuple)) and len(batch) == 2:
+        targets = batch[1]
+    return targets if isinstance(targets, Tensor) and targets.ndim and _are_integers(targets) else None
+
+
+# --- losses -------------------------------------------------------------------------------------
+
+
+def on_pairs(criterion: Callable[[Tensor, Tensor], Any]) -> LossFunction:
+    """The loss of batches that are (inputs, targets)."""
+
+    def loss(model: nn.Module, batch: Any) -> Any:
+        if not (isinstance(batch, (list, tuple)) and len(batch) == 2):
+            raise TargetError(
+                f"the loss compares outputs with targets, but a batch is {_shape_of(batch)}", WRITE_A_LOSS
+            )
+        inputs, targets = batch
+        return criterion(model(inputs), targets)
+
+    return loss
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross entropy of (B, C), (B, T, C) or (B, C, ...) logits."""
+    return F.cross_entropy(*_align_classes(logits, targets))
+
+
+def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error, where (B, 1) and (B,) are the same."""
+    return F.mse_loss(*_align_values(outputs, targets))
+
+
+def _align_classes(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    if targets.is_floating_point():  # probabilities of the classes
+        return logits, targets
+    targets = targets.long()
+    if logits.ndim == 2 and targets.shape == (len(logits), 1):
+        targets = targets.squeeze(1)
+    classes_last = logits.shape[:-1] == targets.shape
+    classes_second = logits.ndim > 2 and logits.shape[:1] + logits.shape[2:] == targets.shape
+    # Where both could be meant: sequences carry their classes last, images second.
+    if classes_last and not (classes_second and logits.ndim > 3):
+        return logits.flatten(0, -2), targets.flatten()
+    if classes_second:
+        return logits, targets
+    raise _shapes_differ("cross entropy", logits, targets)
+
+
+def _align_values(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    if _without_last_one(outputs.shape) != _without_last_one(targets.shape):
+        raise _shapes_differ("mean squared error", outputs, targets)
+    return outputs.reshape(targets.shape), targets.to(outputs.dtype)
+
+
+def _without_last_one(shape: torch.Size) -> torch.Size:
+    """(B, 1) is (B,), but (1,) stays: a batch may hold one example."""
+    return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
+
+
+def _shapes_differ(loss: str, outputs: Tensor, targets: Tensor) -> TargetError:
+    return TargetError(
+        f"{loss} of outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}: they do not fit",
+        WRITE_A_LOSS,
+    )
+
+
+def _criterion(chosen: Any) -> Callable[[Tensor, Tensor], Any] | None:
+    """What compares outputs with targets; None for a function of (model, batch)."""
+    if chosen == "cross_entropy" or chosen is F.cross_entropy:
+        return cross_entropy
+    if chosen == "mse" or chosen is F.mse_loss:
+        return mean_squared_error
+    if isinstance(chosen, (nn.CrossEntropyLoss, nn.NLLLoss)):
+        return lambda logits, targets: chosen(*_align_classes(logits, targets))
+    if isinstance(chosen, _ELEMENTWISE):
+        return lambda outputs, targets: chosen(*_align_values(outputs, targets))
+    return chosen if isinstance(chosen, nn.Module) else None
+
+
+# --- inference ----------------------------------------------------------------------------------
+
+
+def _infer(model: nn.Module, batch: Any, code: UserCode) -> Loss:
+    """Decide by one forward pass that leaves no trace."""
+    if callable(getattr(model, "training_step", None)):
+        return Loss(function=_training_step, found="the model's training_step")
+    if isinstance(batch, (list, tuple)) and len(batch) == 2:
+        found = _infer_from_pair(model, batch, code)
+    else:
+        found = _infer_from_output(model, batch, code)
+    if found is None:
+        raise TargetError(f"no loss can be inferred from a batch that is {_shape_of(batch)}", WRITE_A_LOSS)
+    return found
+
+
+def _infer_from_pair(model: nn.Module, batch: Any, code: UserCode) -> Loss | None:
+    inputs, targets = batch
+    if not _takes_one(model):
+        return _infer_from_output(model, batch, code)
+    output = _try_forward(model, lambda: model(inputs), code)
+    if not isinstance(output, Tensor):
+        return _infer_from_output(model, batch, code)
+    return _infer_from_targets(output, targets)
+
+
+def _infer_from_targets(output: Tensor, targets: Any) -> Loss | None:
+    if not isinstance(targets, Tensor):
+        return None
+    if _are_integers(targets):
+        logits, _ = _align_classes(output, targets)
+        found = Loss(function=on_pairs(cross_entropy), found="cross entropy, for the targets are integers")
+        return found if logits.shape[1] > 1 else None
+    if targets.is_floating_point():
+        _align_values(output, targets)
+        return Loss(
+            function=on_pairs(mean_squared_error), found="mean squared error, for the targets are floats"
+        )
+    return None
+
+
+def _infer_from_output(model: nn.Module, batch: Any, code: UserCode) -> Loss | None:
+    output = _try_forward(model, lambda: _forward(model, batch), code)
+    return None if _loss_in(output) is None else Loss(function=_loss_of_output, found="the output's loss")
+
+
+def _try_forward(model: nn.Module, forward: Callable[[], Any], code: UserCode) -> Any:
+    with _leaving_no_trace(model), code.run("the forward pass of the first batch", remedy=WRITE_A_LOSS):
+        return forward()
+
+
+def _training_step(model: Any, batch: Any) -> Any:
+    result = model.training_step(batch, 0)
+    return result["loss"] if isinstance(result, Mapping) else result
+
+
+def _loss_of_output(model: nn.Module, batch: Any) -> Any:
+    return _loss_in(_forward(model, batch))
+
+
+def _forward(model: nn.Module, batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, (list, tuple)) else model(batch)
+
+
+def _loss_in(output: Any) -> Any:
+    """The loss that a model computed itself, as those of transformers do."""
+    return output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+
+
+def _takes_one(model: nn.Module) -> bool:
+    """Whether forward can be called with the inputs alone."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    return len(needed) <= 1
+
+
+@contextmanager
+def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
+    """Without gradients; buffers such as BatchNorm's running statistics are as before."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.no_grad():
+        try:
+            yield
+        finally:
+            for name, buffer in model.named_buffers():
+                if name in buffers:
+                    buffer.copy_(buffers[name])
+
+
+def _are_integers(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+
+
+def _shape_of(batch: Any) -> str:
+    """A batch in words: `a list of 3`, `a dict of image, label`, `a Tensor`."""
+    if isinstance(batch, Mapping):
+        return f"a {type(batch).__name__} of {', '.join(map(str, batch))}"
+    size = f" of {len(batch)}" if isinstance(batch, (list, tuple)) else ""
+    return f"a {type(batch).__name__}{size}"

@@ -1,0 +1,183 @@
+"""The optimizer in use: its name, hyperparameters, learning rate and gathered second moments."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from bsadvisor.errors import TargetError, UsageError
+from bsadvisor.target.second_moments import SecondMoments, find_second_moments
+from bsadvisor.target.spec import OptimizerSpec
+from bsadvisor.target.user_code import UserCode
+from bsadvisor.values import OptimizerDetails, OptimizerFamily
+
+Groups = Sequence[Mapping[str, Any]]
+
+ADAM_LIKE = frozenset(
+    ["adam", "adamw", "nadam", "radam", "adamax", "sparseadam", "rmsprop", "adagrad", "adafactor", "lion"]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A learning rate as it was set, and as a schedule has left it."""
+
+    peak: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerInUse:
+    """What is known of the optimizer."""
+
+    name: str | None
+    details: OptimizerDetails | None
+    own_rate: Rate | None
+    """Of the optimizer in the user's file."""
+    saved_rate: Rate | None
+    """Of the checkpoint."""
+    moments: SecondMoments
+
+
+def describe_optimizer(
+    model: nn.Module,
+    *,
+    named: OptimizerSpec | None,
+    in_file: Any,
+    saved: Mapping[str, Any] | None,
+    code: UserCode,
+) -> OptimizerInUse:
+    """Put together what flags, YAML, the user's file and the checkpoint know.
+
+    Args:
+        named: by flag or YAML.
+        in_file: the user's factory or instance, or None. It is never stepped nor changed.
+        saved: the optimizer's `state_dict` in the checkpoint, or None.
+    """
+    own = _build(model, in_file, code) if in_file is not None else None
+    if own is not None and named and named.name.lower() != _name_of(own):
+        own = None
+    saved_groups: Groups = saved["param_groups"] if saved else ()
+    name = named.name.lower() if named else _name_of(own) if own else _guess_name(saved_groups)
+    own_groups: Groups = own.param_groups if own else ()
+    settings = _settings(name, named, own_groups, saved_groups)
+    moments = find_second_moments(name, model, own, saved)
+    return OptimizerInUse(
+        name=name,
+        details=_details(name, settings, _step(saved), moments.state == "loaded"),
+        own_rate=_rate(own_groups),
+        saved_rate=_rate(saved_groups),
+        moments=moments,
+    )
+
+
+def _build(model: nn.Module, in_file: Any, code: UserCode) -> Optimizer:
+    """The user's optimizer over the model, for its groups and their order."""
+    if isinstance(in_file, Optimizer):
+        return in_file
+    with code.run("`optimizer`", remedy="it is called as optimizer(params) with a list of parameters"):
+        built = in_file(list(model.parameters()))
+    if not isinstance(built, Optimizer):
+        raise TargetError(
+            f"`optimizer` returned a {type(built).__name__}, not a torch.optim.Optimizer",
+            "let optimizer(params) return the optimizer alone",
+        )
+    return built
+
+
+def _name_of(optimizer: Optimizer) -> str:
+    return type(optimizer).__name__.lower()
+
+
+def _guess_name(groups: Groups) -> str | None:
+    """By the settings that only one optimizer of torch has."""
+    keys = set(groups[0]) if groups else set()
+    if "momentum_decay" in keys:
+        return "nadam"
+    if "amsgrad" in keys:
+        return "adamw" if groups[0].get("decoupled_weight_decay") else "adam"
+    if "nesterov" in keys:
+        return "sgd"
+    if "centered" in keys:
+        return "rmsprop"
+    return "adagrad" if "lr_decay" in keys else None
+
+
+def _settings(name: str | None, named: OptimizerSpec | None, own: Groups, saved: Groups) -> dict[str, Any]:
+    """Of the optimizer in the file; of one asked for by name: torch's, the checkpoint's, those given."""
+    if own:
+        first = dict(own[0])
+        return {**first, **named.settings} if named else first
+    if named is None:
+        return dict(saved[0]) if saved else {}
+    defaults = _defaults(named)
+    guess = _guess_name(saved)
+    same = guess is not None and _family(guess) == _family(name)
+    carried = {key: value for key, value in saved[0].items() if key in defaults} if same else {}
+    return {**defaults, **carried, **named.settings}
+
+
+def _defaults(named: OptimizerSpec) -> dict[str, Any]:
+    classes: dict[str, Callable[..., Optimizer]] = {
+        kind.lower(): found
+        for kind, found in vars(torch.optim).items()
+        if isinstance(found, type) and issubclass(found, Optimizer) and found is not Optimizer
+    }
+    name = named.name.lower()
+    if name not in classes:
+        near = difflib.get_close_matches(name, classes, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"there is no optimizer `{named.name}` in torch.optim", f"{hint}one of: {', '.join(classes)}"
+        )
+    return classes[name]([torch.zeros(1)], lr=1.0).defaults
+
+
+def _details(
+    name: str | None, settings: Mapping[str, Any], step: int | None, state_loaded: bool
+) -> OptimizerDetails | None:
+    if name is None and not settings:
+        return None
+    betas = settings.get("betas")
+    return OptimizerDetails(
+        family=_family(name),
+        betas=(float(betas[0]), float(betas[1])) if betas else None,
+        momentum=_float(settings.get("momentum")),
+        nesterov=bool(settings.get("nesterov")),
+        weight_decay=_float(settings.get("weight_decay")),
+        epsilon=_float(settings.get("eps")),
+        step=step,
+        state_loaded=state_loaded,
+    )
+
+
+def _family(name: str | None) -> OptimizerFamily:
+    if name == "sgd":
+        return "sgd"
+    return "adam" if name in ADAM_LIKE else "other"
+
+
+def _step(saved: Mapping[str, Any] | None) -> int | None:
+    states = saved["state"].values() if saved else ()
+    steps = [int(state["step"]) for state in states if isinstance(state, Mapping) and "step" in state]
+    return max(steps, default=None)
+
+
+def _rate(groups: Groups) -> Rate | None:
+    """The largest of several groups: layer-wise decay and the like state the others relative to it."""
+    rates = [
+        Rate(peak=float(group.get("initial_lr", group["lr"])), now=float(group["lr"]))
+        for group in groups
+        if "lr" in group
+    ]
+    return max(rates, key=lambda rate: rate.peak, default=None)
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,97 @@
+"""A loaded target: what the measuring rooms work on."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bsadvisor.errors import TargetError
+from bsadvisor.target.batches import move
+from bsadvisor.target.data import DataSource
+from bsadvisor.target.loss import Loss, class_labels, label_counts
+from bsadvisor.target.user_code import UserCode
+from bsadvisor.values import TargetDescription, TargetFacts
+
+_LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where a batch is worked on, and in which number types."""
+
+    device: torch.device
+    cast: torch.dtype | None
+    """For floating inputs; None: as they come."""
+    mixed: torch.dtype | None
+    """Of autocast."""
+
+    def prepare(self, batch: Any) -> Any:
+        """The batch on the device, in the type of the weights."""
+        return move(batch, self.device, self.cast)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision, where the YAML asks for it."""
+        if self.mixed is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.mixed)
+
+
+def surroundings_for(
+    weights: torch.dtype, device: torch.device, *, dtype_given: bool, mixed: torch.dtype | None
+) -> Surroundings:
+    """Inputs follow the weights where these are not what data usually comes in."""
+    cast = weights if dtype_given or weights in _LOW_PRECISION else None
+    return Surroundings(device=device, cast=cast, mixed=mixed)
+
+
+@dataclass(kw_only=True)
+class Target:
+    """A model in training mode, its loss and its numbered training examples, on one device."""
+
+    model: nn.Module
+    device: torch.device
+    data: DataSource
+    parameters: dict[str, nn.Parameter]
+    """The trainable ones by name; those that share a tensor once."""
+    preconditioner: dict[str, Tensor] | None
+    """1 / (sqrt(v) + eps) per trainable parameter of an adaptive optimizer."""
+    per_device_batch: int | None
+    """Examples per step and device in use today."""
+    description: TargetDescription
+    facts: TargetFacts
+    users_loss: Loss
+    surroundings: Surroundings
+    code: UserCode
+
+    def loss(self, batch: Any) -> Tensor:
+        """The scalar training loss of a batch, with its graph."""
+        batch = self.surroundings.prepare(batch)
+        remedy = "a loss is called as loss(model, batch), with a batch as the data yields it"
+        with self.code.run("the loss", remedy=remedy), self.surroundings.autocast():
+            value = self.users_loss.function(self.model, batch)
+        return _scalar(value)
+
+    def weight(self, batch: Any) -> int | None:
+        """Counted (unmasked) tokens, where the loss may average over them."""
+        return label_counts(batch)
+
+    def labels(self, batch: Any) -> Tensor | None:
+        """One integer class per example, if that is what the targets are."""
+        return class_labels(batch)
+
+
+def _scalar(value: Any) -> Tensor:
+    """Judged by its shape alone: looking at the number would make the host wait for the device."""
+    if not isinstance(value, Tensor):
+        raise TargetError(
+            f"the loss returned a {type(value).__name__}, not a tensor", "return a scalar tensor"
+        )
+    if value.numel() != 1:
+        raise TargetError(
+            f"the loss returned a tensor of shape {tuple(value.shape)}, not a scalar", "return loss.mean()"
+        )
+    return value.reshape(())

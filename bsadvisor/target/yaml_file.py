@@ -1,0 +1,163 @@
+"""`bsadvisor.yaml`: every key it may hold, checked before anything is used."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from bsadvisor.errors import UsageError
+from bsadvisor.target.paths import shown
+
+
+def _number_from_text(value: Any) -> Any:
+    """YAML 1.1 reads `3e-4`, without a dot, as text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Number = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DataSection(_Section):
+    """A name in a Python file, or a file that is read here."""
+
+    loader: str | None = None
+    format: Literal["tokens", "npz", "csv", "parquet", "image-folder", "jsonl", "huggingface"] | None = None
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> DataSection:
+        named, read = self.loader is not None, self.format is not None and self.path is not None
+        if named == read or (named and (self.format or self.path)):
+            raise ValueError("holds either `loader`, or `format` and `path`")
+        return self
+
+
+class OptimizerSection(_Section):
+    """A class of torch.optim and its settings."""
+
+    name: str
+    lr: Positive | None = None
+    betas: Annotated[list[Annotated[NotNegative, Field(lt=1)]], Field(min_length=2, max_length=2)] | None = (
+        None
+    )
+    momentum: NotNegative | None = None
+    nesterov: bool | None = None
+    weight_decay: NotNegative | None = None
+    eps: NotNegative | None = None
+
+
+class HardwareSection(_Section):
+    """What training runs on."""
+
+    devices: Count | None = None
+
+
+class CheckSection(_Section):
+    """The rules of `check`; null turns one off."""
+
+    max_examples_over_minimum: Positive | None = 2.0
+    max_steps_over_minimum: Positive | None = None
+    learning_rate: Literal["range", "limit"] | None = "range"
+    escape_steps: Positive | None = None
+    memory: bool | None = True
+    max_drift: Positive | None = 2.0
+    fail_on: Literal["note", "warning", "error"] = "error"
+
+
+class YamlFile(_Section):
+    """The whole file."""
+
+    model: str | None = None
+    checkpoint: str | None = None
+    data: DataSection | None = None
+    loss: str | None = None
+    optimizer: OptimizerSection | None = None
+    batch_size: Count | None = None
+    example: str | None = None
+    hardware: HardwareSection = HardwareSection()
+    autocast: Literal["bfloat16", "float16"] | None = None
+    clip_grad_norm: Positive | None = None
+    check: CheckSection = CheckSection()
+
+
+_SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): YamlFile,
+    ("data",): DataSection,
+    ("optimizer",): OptimizerSection,
+    ("hardware",): HardwareSection,
+    ("check",): CheckSection,
+}
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """The settings in a file, or a `UsageError` that names the line and the key."""
+    text, content = _parse(path)
+    try:
+        return YamlFile.model_validate({} if content is None else content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = tuple(str(part) for part in problem["loc"])
+        line = _line_of(text, where)
+        raise UsageError(f"{shown(path)}:{line}: {_what(problem, where)}", _remedy(problem, where)) from None
+
+
+def _parse(path: Path) -> tuple[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{shown(path)} cannot be read: {error}", "check the path given as --config"
+        ) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise UsageError(f"{shown(path)}{line}: not YAML: {problem}", "mend that line") from None
+
+
+def _what(problem: Any, where: tuple[str, ...]) -> str:
+    key = ".".join(where) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key `{key}`"
+    if problem["type"] == "missing":
+        return f"`{key}` is missing"
+    if problem["type"] == "value_error":
+        return f"`{key}` {problem['ctx']['error']}"
+    if problem["type"] == "model_type":
+        return f"`{key}` should be a section with keys, not {problem['input']!r}"
+    return f"`{key}` {problem['msg'].removeprefix('Input ')}, not {problem['input']!r}"
+
+
+def _remedy(problem: Any, where: tuple[str, ...]) -> str:
+    if problem["type"] != "extra_forbidden":
+        return "correct it there; the README has an example of every key"
+    known = list(_SECTIONS[where[:-1]].model_fields)
+    near = difflib.get_close_matches(where[-1], known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"the keys here are: {', '.join(known)}"
+
+
+def _line_of(text: str, where: tuple[str, ...]) -> int:
+    """The line of a key, or of the section that should hold it."""
+    node, line = yaml.compose(text, Loader=yaml.SafeLoader), 1
+    for key in where:
+        entries = node.value if isinstance(node, yaml.MappingNode) else []
+        found = next(((name, value) for name, value in entries if name.value == key), None)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
