@@ -1,0 +1,327 @@
+"""What a report says, in words, before any layout: shared by the terminal and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+
+from bsadvisor.report import numbers
+from bsadvisor.values import (
+    Anchor,
+    GradientStats,
+    Headline,
+    LocalStats,
+    Recommendation,
+    Report,
+    StoppedBy,
+)
+
+SHOWN_LAYERS = 3
+
+LONGEST_LAYER_NAME = 30
+
+_ACTIONS = {"use": "Use", "try": "Try", "keep": "Keep", "none": "No change recommended"}
+
+_STOPPED: dict[StoppedBy, str] = {
+    "precision": "stopped at the asked precision",
+    "max_examples": "stopped by --max-examples",
+    "time": "stopped by the time budget",
+    "data": "stopped at the end of the data",
+    "interrupt": "stopped by an interrupt",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """The recommended pair, or why there is none."""
+
+    action: str
+    pair: str
+    now: str
+    """The pair in use today; empty where none is known."""
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Something measured, under one label."""
+
+    label: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of the table of pairs."""
+
+    header: str
+    cells: tuple[str, ...]
+    numeric: bool = True
+    dispensable: int = 0
+    """Where the page is narrow, columns go in descending order; those with 0 stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairTable:
+    """The choices: one row per recommendation."""
+
+    columns: tuple[Column, ...]
+    current: int | None
+    """Row of the pair in use today."""
+    recommended: int | None
+    caption: str
+
+
+def printable(text: str) -> str:
+    """A user's own words without what a terminal would act on: control codes, line ends, bidi marks."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+# --- the target and the advice ------------------------------------------------------------------
+
+
+def title(report: Report) -> tuple[str, str]:
+    """Program, target and weights; optimizer, size and device."""
+    about = report.target
+    optimizer, details = about.optimizer, about.optimizer_details
+    if optimizer and details and details.step is not None:
+        optimizer += f" at step {numbers.integer(details.step)}"
+    parameters = numbers.counted(about.parameters, "parameter")
+    if about.trainable_parameters != about.parameters:
+        parameters += f" ({numbers.integer(about.trainable_parameters)} trainable)"
+    measured = f"bsadvisor {report.bsadvisor_version}", about.model, about.checkpoint or "initial weights"
+    how = optimizer, parameters, f"{about.dtype} on {about.device}"
+    return " · ".join(measured), " · ".join(filter(None, how))
+
+
+def advice(report: Report) -> Advice:
+    """The one line that a person can copy, what is in use now, and what to think of it."""
+    headline, row, in_use = report.headline, recommended_row(report), _pair_in_use(report)
+    return Advice(
+        action=_ACTIONS[headline.action],
+        pair="" if row is None else _pair(row),
+        now=f"now: {in_use}" if in_use and headline.action != "keep" else "",
+        notes=tuple(filter(None, _notes(report, headline, row))),
+    )
+
+
+def recommended_row(report: Report) -> Recommendation | None:
+    """The row that the headline recommends."""
+    rows = (row for row in report.recommendations if row.batch_size == report.headline.batch_size)
+    return next(rows, None)
+
+
+def _pair(row: Recommendation) -> str:
+    parts = [f"B = {numbers.integer(row.batch_size)}"]
+    if row.learning_rate is not None:
+        rate = numbers.given_learning_rate if row.current else numbers.learning_rate
+        parts.append(f"η = {rate(row.learning_rate)}")
+    elif row.learning_rate_factor is not None and not row.current:
+        parts.append(f"{numbers.factor(row.learning_rate_factor)} the learning rate")
+    if row.learning_rate_confidence is not None:
+        ends = row.learning_rate_low, row.learning_rate_high
+        reach = numbers.span(*ends, write=numbers.learning_rate)
+        parts.append(f"({reach}, {numbers.percent(row.learning_rate_confidence)})")
+    return "   ".join(parts)
+
+
+def _pair_in_use(report: Report) -> str:
+    batch_size, rate = report.target.batch_size, report.target.learning_rate
+    parts = [
+        f"B = {numbers.integer(batch_size)}" if batch_size is not None else "",
+        f"η = {numbers.given_learning_rate(rate)}" if rate is not None else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _notes(report: Report, headline: Headline, row: Recommendation | None) -> Iterator[str]:
+    if row is None:
+        yield headline.reason
+        return
+    changed = headline.action != "keep"
+    basis = "predicted, not measured" if row.basis == "predicted" else "measured"
+    yield f"{_cost(row)} · {basis}" if changed else headline.reason
+    yield headline.reason if changed else ""
+    yield _tokens(report, row)
+
+
+def _cost(row: Recommendation) -> str:
+    if row.steps_factor is not None and row.examples_factor is not None:
+        steps, examples = numbers.factor(row.steps_factor), numbers.factor(row.examples_factor)
+        return f"{steps} the steps for {examples} the examples"
+    steps, examples = map(numbers.factor, (row.steps_over_minimum, row.examples_over_minimum))
+    return f"{steps} the fewest steps, {examples} the fewest examples"
+
+
+def _tokens(report: Report, row: Recommendation) -> str:
+    per_example = report.target.tokens_per_example
+    if per_example is None:
+        return ""
+    tokens = numbers.significant(row.batch_size * per_example, digits=3)
+    return f"{numbers.counted(row.batch_size, report.target.example)} are about {tokens} tokens"
+
+
+# --- the table of pairs -------------------------------------------------------------------------
+
+
+def pair_table(report: Report) -> PairTable | None:
+    """Every recommended pair and what it costs; None where nothing could be recommended."""
+    rows = report.recommendations
+    if not rows:
+        return None
+    chosen = recommended_row(report)
+    return PairTable(
+        columns=tuple(column for column in _columns(rows) if any(column.cells)),
+        current=next((index for index, row in enumerate(rows) if row.current), None),
+        recommended=None if chosen is None else rows.index(chosen),
+        caption=_caption(report),
+    )
+
+
+def _columns(rows: tuple[Recommendation, ...]) -> Iterator[Column]:
+    """A column is empty where its quantity is known for no row."""
+
+    def column(header: str, cell: Callable[[Recommendation], str | None], dispensable: int = 0) -> Column:
+        return Column(header=header, cells=tuple(cell(row) or "" for row in rows), dispensable=dispensable)
+
+    factors_only = all(row.learning_rate is None for row in rows)
+    rule = numbers.factor if factors_only else numbers.learning_rate
+    relative = any(row.steps_factor is not None for row in rows)
+    over = "" if relative else "\nover least"
+    yield column("batch", lambda row: numbers.integer(row.batch_size))
+    yield column("learning\nrate", _rate_cell)
+    yield column(f"steps{over}", lambda row: _ratio(row.steps_factor if relative else row.steps_over_minimum))
+    yield column(
+        f"examples{over}",
+        lambda row: _ratio(row.examples_factor if relative else row.examples_over_minimum),
+        1,
+    )
+    yield column("noise", lambda row: _ratio(row.relative_update_noise), 3)
+    yield column("√\nrule", lambda row: rule(row.other_rules.square_root) if row.other_rules else None, 4)
+    yield column("linear\nrule", lambda row: rule(row.other_rules.linear) if row.other_rules else None, 5)
+    yield Column(header="", cells=tuple(map(_role, rows)), numeric=False, dispensable=2)
+
+
+def _rate_cell(row: Recommendation) -> str | None:
+    if row.learning_rate is not None:
+        return (numbers.given_learning_rate if row.current else numbers.learning_rate)(row.learning_rate)
+    return None if row.learning_rate_factor is None else numbers.factor(row.learning_rate_factor)
+
+
+def _ratio(number: float | None) -> str | None:
+    return None if number is None else numbers.ratio(number)
+
+
+def _role(row: Recommendation) -> str:
+    role = "now" if row.current and row.role in (None, "current") else (row.role or "").replace("_", " ")
+    measured = "measured" if row.basis == "measured" else ""
+    return ", ".join(filter(None, (measured, role)))
+
+
+def _caption(report: Report) -> str:
+    """What the columns mean, and how sure the learning rates are where the headline has not said it."""
+    rows = report.recommendations
+    if all(row.steps_factor is None for row in rows):
+        return "Predicted, to the same loss, over the least possible at any batch size."
+    parts = ["Steps and examples (predicted, to the same loss) are relative to now."]
+    if any(row.relative_update_noise is not None for row in rows):
+        parts[0] = (
+            "Steps and examples (predicted, to the same loss) and noise (of one update, η²/B) "
+            "are relative to now."
+        )
+    ranged = next((row for row in rows if row.learning_rate_confidence is not None), None)
+    if report.headline.action in ("keep", "none") and ranged is not None:
+        parts.append(_rate_error(ranged))
+    return " ".join(parts)
+
+
+def _rate_error(row: Recommendation) -> str:
+    if not row.learning_rate or not row.learning_rate_high or row.learning_rate_confidence is None:
+        return ""
+    reach = numbers.significant(row.learning_rate_high / row.learning_rate)
+    share = numbers.percent(row.learning_rate_confidence)
+    return f"Learning rates are within a factor of {reach} of the best in {share} of past cases."
+
+
+# --- what was measured --------------------------------------------------------------------------
+
+
+def facts(report: Report) -> Iterator[Fact]:
+    """Each measured quantity with its unit and interval."""
+    yield Fact(label="gradient noise", lines=tuple(_noise_scales(report)))
+    yield Fact(label="critical batch", lines=tuple(_critical_batch_size(report)))
+    if report.local is not None:
+        yield Fact(label="best one step", lines=tuple(_best_step(report.local)))
+        yield Fact(label="loss", lines=(f"{numbers.interval(report.local.loss)} at these weights",))
+    layers = _noisiest_layers(report.gradient)
+    if layers:
+        yield Fact(label="most noise in", lines=(layers,))
+    yield Fact(label="measured on", lines=tuple(_run(report)))
+    sources = _sources(report.target.anchor)
+    if sources:
+        yield Fact(label="pair in use", lines=(sources,))
+
+
+def _noise_scales(report: Report) -> Iterator[str]:
+    gradient, about = report.gradient, report.target
+    size = "" if about.dataset_size is None else f" of {numbers.integer(about.dataset_size)}"
+    level = numbers.percent(gradient.noise_scale_simple.confidence)
+    unit = f"{about.example}s"
+    yield f"B_simple {numbers.interval(gradient.noise_scale_simple, unit)} ({level}), population"
+    others = [
+        (gradient.noise_scale_training_set, f"this training set{size}"),
+        (gradient.noise_scale_preconditioned, f"{about.optimizer or 'the optimizer'}'s geometry"),
+        (gradient.noise_scale, "weighted by curvature (B_noise)"),
+    ]
+    for estimate, where in others:
+        if estimate is not None and estimate.value is not None:
+            yield f"{numbers.interval(estimate, unit)}, {where}"
+
+
+def _critical_batch_size(report: Report) -> Iterator[str]:
+    critical = report.predicted_critical_batch_size
+    yield numbers.interval(critical, f"{report.target.example}s, predicted")
+    if critical.band_low is not None or critical.band_high is not None:
+        band = numbers.span(critical.band_low, critical.band_high)
+        yield f"possible from a checkpoint alone: {band} ({numbers.percent(critical.band_confidence)})"
+
+
+def _best_step(local: LocalStats) -> Iterator[str]:
+    along = "the gradient" if local.direction == "gradient" else "the optimizer's direction"
+    step = numbers.interval(local.max_learning_rate, write=numbers.learning_rate)
+    yield f"η = {step} along {along}"
+    yield "for one noise-free step; never a learning rate to train with"
+
+
+def _noisiest_layers(gradient: GradientStats) -> str:
+    """The layers with the largest share of tr(Sigma)."""
+    total = gradient.noise_trace.value
+    traces = [(group.noise_trace.value, group.name) for group in gradient.groups]
+    known = sorted(((trace, name) for trace, name in traces if trace is not None), reverse=True)
+    if not total or len(known) < 2:
+        return ""
+    return ", ".join(f"{_tail(name)} {numbers.share(trace / total)}" for trace, name in known[:SHOWN_LAYERS])
+
+
+def _tail(name: str) -> str:
+    return name if len(name) <= LONGEST_LAYER_NAME else f"…{name[1 - LONGEST_LAYER_NAME :]}"
+
+
+def _run(report: Report) -> Iterator[str]:
+    run, about = report.probe, report.target
+    of_all = "" if about.dataset_size is None else f" of {numbers.integer(about.dataset_size)}"
+    batches = numbers.counted(run.micro_batches, "micro-batch", "micro-batches")
+    size = numbers.integer(run.micro_batch_size)
+    yield f"{numbers.integer(run.examples)}{of_all} {about.example}s, {batches} of {size}"
+    phases = [
+        f"{field.name.replace('_', ' ')} {numbers.seconds(duration)}"
+        for field in fields(run.seconds_per_phase)
+        if (duration := getattr(run.seconds_per_phase, field.name)) is not None
+    ]
+    yield f"{numbers.seconds(run.seconds)} s" + (f" ({', '.join(phases)})" if phases else "")
+    yield _STOPPED[run.stopped_by]
+
+
+def _sources(anchor: Anchor) -> str:
+    found = {"B": anchor.batch_size_from, "η": anchor.learning_rate_from}
+    return "; ".join(f"{name} from {source}" for name, source in found.items() if source)
