@@ -197,7 +197,7 @@ def gradient_rounds(
 ) -> tuple[GradientProbe, AssumptionFacts, StoppedBy]:
     """Rounds until precise enough, with a smaller micro-batch whenever one does not fit."""
     from bsadvisor.advise import rounds
-    from bsadvisor.measure.gradients import GradientProbe, MicroBatchTooLarge
+    from bsadvisor.measure.gradients import GradientProbe, MicroBatchTooLargeError
     from bsadvisor.measure.state import restore_probe
 
     available = rounds.Available(examples=sampler.num_gradient, batch_in_use=session.target.per_device_batch)
@@ -219,7 +219,7 @@ def gradient_rounds(
             restore_probe(saved, measuring, _identity(session.target))
         try:
             return measuring, assumptions, _run_rounds(session, measuring, available)
-        except MicroBatchTooLarge as too_large:
+        except MicroBatchTooLargeError as too_large:
             if too_large.out_of_memory:
                 tried = (*assumptions.out_of_memory_at, size)
                 assumptions = replace(assumptions, out_of_memory_at=tried)

@@ -163,20 +163,25 @@ def about_advice(
         and not any(row.role == "largest_useful" for row in rows)
     ):
         yield finding("BSA301", dataset_size=size)
-    if target.batch_size is not None and critical.band_low is not None and critical.band_high is not None:
-        if target.checkpoint is not None and not critical.band_low <= target.batch_size <= critical.band_high:
-            better = next(row.batch_size for row in rows if row.role == "balanced")
-            yield finding(
-                "BSA302",
-                batch_size=target.batch_size,
-                band_low=critical.band_low,
-                band_high=critical.band_high,
-                advice=f"B = {better:,} is nearest to it",
-            )
+    if target.checkpoint is not None and _is_outside(target.batch_size, critical):
+        better = next(row.batch_size for row in rows if row.role == "balanced")
+        yield finding(
+            "BSA302",
+            batch_size=target.batch_size,
+            band_low=critical.band_low,
+            band_high=critical.band_high,
+            advice=f"B = {better:,} is nearest to it",
+        )
     if facts.clip_grad_norm is not None and target.batch_size is not None:
         share = clipping_share(gradient, target.batch_size, facts.clip_grad_norm)
         if share is not None:
             yield finding("BSA303", batch_size=target.batch_size, clip=facts.clip_grad_norm, share=share)
+
+
+def _is_outside(batch_size: int | None, critical: CriticalBatchSize) -> bool:
+    if batch_size is None or critical.band_low is None or critical.band_high is None:
+        return False
+    return not critical.band_low <= batch_size <= critical.band_high
 
 
 def clipping_share(gradient: GradientStats, batch_size: int, clip: float) -> float | None:

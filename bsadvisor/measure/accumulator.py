@@ -247,7 +247,9 @@ class GradientAccumulator:
                 raise ValueError("no preconditioner was given")
             products, scale = self._scaled, self._scale
         tensors = range(len(self.names))
-        totals = [norms.squared_norm(total, scale and scale[i]) for i, total in enumerate(self._total)]
+        totals = [
+            norms.squared_norm(total, scale[i] if scale else None) for i, total in enumerate(self._total)
+        ]
         gram = np.stack([products.gram(self._num_blocks(), tensor) for tensor in tensors])
         return products.squared_norms(len(self.names)), gram, np.array(totals)
 

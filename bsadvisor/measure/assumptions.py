@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from bsadvisor.errors import TargetError
 from bsadvisor.measure.gradients import gradients_of
-from bsadvisor.measure.preserve import preserved, seed_everything
+from bsadvisor.measure.preserve import preserved
 from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
+from bsadvisor.random_state import seed_everything
 from bsadvisor.values import AssumptionFacts
 
 QUARTER = 4

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bsadvisor.errors import DataError, TargetError
 from bsadvisor.measure.accumulator import GradientAccumulator
-from bsadvisor.measure.preserve import preserved, seed_everything
+from bsadvisor.measure.preserve import preserved
 from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
+from bsadvisor.random_state import seed_everything
 
 MIN_MICRO_BATCHES = 16
 
@@ -21,7 +22,7 @@ FLOAT16_LOSS_SCALE = 1024.0
 """Keeps small float16 gradients from vanishing; taken off again in float32."""
 
 
-class MicroBatchTooLarge(Exception):
+class MicroBatchTooLargeError(Exception):
     """It does not fit in memory, or so few fit in the time that nothing could be estimated."""
 
     def __init__(self, *, out_of_memory: bool, fitting: int) -> None:
@@ -78,7 +79,7 @@ class GradientProbe:
         from fewer.
 
         Raises:
-            MicroBatchTooLarge: try again with a smaller one.
+            MicroBatchTooLargeError: try again with a smaller one.
             DataError: the loss or gradient is not finite.
         """
         start = self.accumulator.num_examples
@@ -114,7 +115,7 @@ class GradientProbe:
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or self.micro_batch == 1:
                 raise
-            raise MicroBatchTooLarge(out_of_memory=True, fitting=self.micro_batch // 2) from None
+            raise MicroBatchTooLargeError(out_of_memory=True, fitting=self.micro_batch // 2) from None
         return True
 
     def _push(self, batch: Any) -> None:
@@ -135,7 +136,7 @@ class GradientProbe:
     def _refuse_if_slow(self, seconds: float, left: float) -> None:
         if seconds * MIN_MICRO_BATCHES > left and self.micro_batch > 1:
             fitting = int(self.micro_batch * max(left, 0.0) / (seconds * MIN_MICRO_BATCHES))
-            raise MicroBatchTooLarge(out_of_memory=False, fitting=max(1, fitting))
+            raise MicroBatchTooLargeError(out_of_memory=False, fitting=max(1, fitting))
 
     def _check_finite(self) -> None:
         """Look at the losses and norms once per round: one synchronisation for all of them."""
@@ -165,7 +166,7 @@ def gradients_of(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Te
     `backward` and not `torch.autograd.grad`, which re-entrant checkpointing does not allow.
     """
     scale = FLOAT16_LOSS_SCALE if _has_float16(parameters) else 1.0
-    (loss.float() * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
+    (loss.float() * scale if scale != 1.0 else loss).backward()
     gradients = {name: parameter.grad for name, parameter in parameters.items()}
     for parameter in parameters.values():
         parameter.grad = None

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from bsadvisor.measure.norms import squared_norm
-from bsadvisor.measure.preserve import preserved, seed_everything
+from bsadvisor.measure.preserve import preserved
 from bsadvisor.measure.problem import Problem
+from bsadvisor.random_state import seed_everything
 from bsadvisor.theory.noise_scale import Array, jackknife_variance, symmetric_interval
 from bsadvisor.values import Estimate
 

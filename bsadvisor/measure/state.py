@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def save_probe(path: Path, probe: GradientProbe, identity: str) -> None:
     }
     try:
         save_file(probe.accumulator.state(), temporary, metadata=metadata)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{path} could not be written: {error}", "choose another --output") from error
 

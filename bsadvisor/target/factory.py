@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bsadvisor.errors import DataError, TargetError
+from bsadvisor.random_state import random_state_kept, seed_everything
 from bsadvisor.target.anchor import PairInUse, find_pair
 from bsadvisor.target.batches import batch_length, tensors_in
 from bsadvisor.target.checkpoint import Checkpoint, load_weights, read_checkpoint
@@ -19,7 +20,6 @@ from bsadvisor.target.loss import Loss, choose_loss, label_counts
 from bsadvisor.target.names import find_data, find_loss, find_model, find_named, find_optimizer
 from bsadvisor.target.optimizer import OptimizerInUse, describe_optimizer
 from bsadvisor.target.paths import PythonName, shown
-from bsadvisor.target.random_state import fixed_randomness
 from bsadvisor.target.spec import TargetSpec, read_spec
 from bsadvisor.target.target import Target, surroundings_for
 from bsadvisor.target.user_code import UserCode
@@ -57,7 +57,8 @@ def load(request: TargetRequest, *, notify: Callable[[str], None]) -> Target:
     spec = read_spec(request)
     device = find_device(spec.device)
     dtype = find_dtype(spec.dtype) if spec.dtype else None
-    with fixed_randomness():
+    with random_state_kept():
+        seed_everything(0)
         return _load(spec, device, dtype, UserCode(notify=notify))
 
 

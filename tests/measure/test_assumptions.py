@@ -50,7 +50,8 @@ class Masked(Net):
 
     def loss(self, batch: Tensor) -> Tensor:
         values, mask = batch[:, :-1], batch[:, :-1] > 0
-        return ((self.model(values).mean(1, keepdim=True) - values) ** 2 * mask).sum() / mask.sum()
+        errors: Tensor = (self.model(values).mean(1, keepdim=True) - values) ** 2 * mask
+        return errors.sum() / mask.sum()
 
     def weight(self, batch: Tensor) -> int | None:
         return int((batch[:, :-1] > 0).sum())
@@ -65,7 +66,7 @@ class PerExample(Masked):
 
     def loss(self, batch: Tensor) -> Tensor:
         values, mask = batch[:, :-1], batch[:, :-1] > 0
-        errors = (self.model(values).mean(1, keepdim=True) - values) ** 2 * mask
+        errors: Tensor = (self.model(values).mean(1, keepdim=True) - values) ** 2 * mask
         return (errors.sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bsadvisor.errors import DataError
-from bsadvisor.measure.gradients import GradientProbe, MicroBatchTooLarge
+from bsadvisor.measure.gradients import GradientProbe, MicroBatchTooLargeError
 from bsadvisor.measure.known_answers import NoisyQuadratic, Table
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import gradient_stats
@@ -76,7 +76,7 @@ def test_gradients_are_those_of_all_examples_one_by_one() -> None:
     rows = []
     for row in table(64):
         net.model.zero_grad()
-        net.loss(row[None]).backward()  # type: ignore[no-untyped-call]
+        net.loss(row[None]).backward()
         rows.append(torch.cat([p.grad.flatten() for p in net.model.parameters() if p.grad is not None]))
     each = torch.stack(rows).double()
     trace = float(each.var(dim=0).sum())
@@ -129,17 +129,19 @@ def test_model_buffers_random_state_and_gradients_are_as_before() -> None:
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not() -> None:
     def value(seed: int) -> float | None:
-        net = Net(nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3)), table())
-        nn.init.ones_(net.model[1].weight)
-        nn.init.zeros_(net.model[1].bias)
+        linear = nn.Linear(6, 3)
+        nn.init.ones_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        net = Net(nn.Sequential(nn.Dropout(0.5), linear), table())
         return stats(probe(net, examples=256, micro_batch=8, seed=seed)).noise_trace.value
 
     assert value(0) == value(0) != value(1)
 
 
 def test_unused_parameters_are_named() -> None:
-    model = nn.ModuleDict({"used": nn.Linear(6, 3), "unused": nn.Linear(6, 3)})
-    net = Net(model, table(), lambda m, b: nn.functional.cross_entropy(m["used"](b[:, :-1]), b[:, -1].long()))
+    used = nn.Linear(6, 3)
+    model = nn.ModuleDict({"used": used, "unused": nn.Linear(6, 3)})
+    net = Net(model, table(), lambda _, b: nn.functional.cross_entropy(used(b[:, :-1]), b[:, -1].long()))
     assert probe(net, examples=128, micro_batch=8).left_out() == ("unused.weight", "unused.bias")
 
 
@@ -154,7 +156,7 @@ def test_a_class_seen_alone_is_noticed() -> None:
 def test_a_loss_that_is_not_finite_is_refused(poison: float) -> None:
     bad = table()
     bad[3, 0] = poison
-    with pytest.raises(DataError, match="the loss is (nan|inf)"):
+    with pytest.raises(DataError, match=r"the loss is (nan|inf)"):
         probe(Net(nn.Linear(6, 3), bad), examples=512, micro_batch=8)
 
 
@@ -169,7 +171,7 @@ def out_of_memory_above(limit: int) -> Callable[[nn.Module, Tensor], Tensor]:
 
 def test_running_out_of_memory_asks_for_half() -> None:
     net = Net(nn.Linear(6, 3), table(), out_of_memory_above(4))
-    with pytest.raises(MicroBatchTooLarge) as caught:
+    with pytest.raises(MicroBatchTooLargeError) as caught:
         probe(net, examples=256, micro_batch=16)
     assert caught.value.out_of_memory and caught.value.fitting == 8
 
@@ -199,7 +201,7 @@ def test_when_time_is_up_sixteen_micro_batches_are_measured_all_the_same() -> No
 
 
 def test_a_micro_batch_too_slow_for_the_time_is_made_smaller() -> None:
-    with pytest.raises(MicroBatchTooLarge) as caught:
+    with pytest.raises(MicroBatchTooLargeError) as caught:
         run_until(quadratic(), examples=2048, time_left=1e-9)
     assert not caught.value.out_of_memory and caught.value.fitting == 1
 

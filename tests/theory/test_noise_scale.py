@@ -16,7 +16,7 @@ def sums_of(gradients: Array, weights: Array, examples: Array, per_block: int = 
     norms = (gradients**2).sum(1)
 
     def add(values: Array) -> Array:
-        return np.bincount(blocks, weights=values)
+        return np.bincount(blocks, weights=values).astype(float)
 
     return BlockSums(
         micro_batches=add(np.ones_like(weights)),
