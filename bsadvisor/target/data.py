@@ -152,7 +152,7 @@ class IndexedData:
             multiprocessing_context="fork" if workers else None,
             pin_memory=theirs.pin_memory and self._pin,
             # Seeds the workers: other augmentations for other groups, the same at every run.
-            generator=torch.Generator().manual_seed(groups[0][0]) if groups else None,
+            generator=torch.Generator().manual_seed(int(groups[0][0])) if groups else None,
         )
 
 

@@ -211,9 +211,7 @@ def inverse_noise_scale_variance(sums: BlockSums, unseen: float = 1.0) -> float:
     norm, trace = whole.mean_squared_norm, whole.noise_trace
     if trace <= 0:
         return 0.0
-    replicates = (
-        math.sqrt(unseen) * deleted.mean_squared_norm / trace - norm / trace**2 * deleted.noise_trace
-    )
+    replicates = math.sqrt(unseen) * deleted.mean_squared_norm / trace - norm / trace**2 * deleted.noise_trace
     variance = float(jackknife_variance(replicates))
     return max(variance - DEGENERATE_EXCESS * unseen * degenerate_variance(sums), variance / 2)
 

@@ -152,7 +152,7 @@ def _rank(rank: int, ranks: int, folder: str) -> None:
 
 
 def test_two_ranks_know_what_one_process_would(tmp_path: Path) -> None:
-    mp.spawn(_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    mp.spawn(_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined,no-untyped-call]
     reduced = GradientAccumulator(gradients(1)[0])
     reduced.load_state(torch.load(tmp_path / "reduced.pt", weights_only=True))
     alone, together = filled(gradients(48)).sums(), reduced.sums()

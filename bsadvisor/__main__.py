@@ -1,0 +1,5 @@
+"""`python -m bsadvisor`."""
+
+from bsadvisor.cli.app import main
+
+main()

@@ -1,0 +1,1 @@
+"""Flags -> values -> pipeline -> renderer -> exit code: one file per command, no torch, no arithmetic."""

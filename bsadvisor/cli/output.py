@@ -1,0 +1,108 @@
+"""Where a report goes: to a stdout that holds nothing else, or to a file that is replaced in one step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal, TextIO
+
+from bsadvisor import report as reports
+from bsadvisor.errors import OutputError
+from bsadvisor.values import Report
+
+Format = Literal["text", "json", "yaml", "markdown"]
+
+_FORMAT_OF_ENDING: dict[str, Format] = {
+    ".json": "json",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".md": "markdown",
+}
+
+
+def choose_format(asked: Format | None, output: Path | None) -> Format:
+    """The format asked for, else the one that the file's ending means, else text."""
+    ending = output.suffix.lower() if output else ""
+    return asked or _FORMAT_OF_ENDING.get(ending, "text")
+
+
+# --- stdout -------------------------------------------------------------------------------------
+
+
+def take_stdout() -> TextIO:
+    """Keep stdout for the report: from here on, whatever else is printed goes to stderr.
+
+    It is the file descriptor that is redirected, so that C libraries and worker processes follow; and
+    it stays so, because the user's code may print when the program exits.
+    """
+    sys.stdout.flush()
+    real = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors="backslashreplace")  # noqa: SIM115, PTH123
+    os.dup2(2, 1)
+    return real
+
+
+def publish(text: str, stream: TextIO) -> None:
+    """Write all of it; a reader that has seen enough is no error."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        # What is still buffered must not fail a second time when the stream is closed.
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - not a path of ours
+            os.dup2(nowhere.fileno(), stream.fileno())
+        if not isinstance(error, BrokenPipeError):
+            problem = f"stdout cannot be written: {error.strerror}"
+            raise OutputError(problem, "write to a file with --output FILE") from error
+
+
+def publish_report(report: Report, format: Format, stream: TextIO) -> None:
+    """Render for the screen or the pipe that the stream is."""
+    on_screen = stream.isatty()
+    text = reports.render(
+        report,
+        format,
+        width=shutil.get_terminal_size().columns if on_screen else None,
+        color=on_screen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
+        unicode=stream.encoding.lower().startswith("utf"),
+    )
+    publish(text, stream)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def check_writable(path: Path) -> None:
+    """Refuse now what could not be written after a minute of measuring."""
+    temporary = _beside(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise OutputError(
+                f"{path} is not a file", "give --output FILE, or leave it out to print the report"
+            )
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace the file in one step, so that nobody reads half a report."""
+    temporary = _beside(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path.resolve())
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder, because a file cannot be replaced from another disk."""
+    real = path.resolve()
+    return real.with_name(f".{real.name}.{os.getpid()}.part")
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path} cannot be written: {error.strerror}", "choose another --output")

@@ -1,0 +1,1 @@
+"""Complete examples: what `bsadvisor init` writes."""

@@ -1,0 +1,1 @@
+complete --command bsadvisor --no-files --arguments "(env _BSADVISOR_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) bsadvisor)" --condition "env _BSADVISOR_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) bsadvisor"

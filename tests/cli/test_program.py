@@ -1,0 +1,85 @@
+"""The installed program as a shell sees it: quick to start, and well-behaved in pipes."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+
+import bsadvisor
+from bsadvisor import report as reports
+from tests.cli.conftest import PROGRAM, Run
+from tests.report.sample import contract_report
+
+HEAVY = ("torch", "numpy", "scipy", "pandas")
+
+TAB = "COMP_WORDS='bsadvisor probe --form' COMP_CWORD=2 _BSADVISOR_COMPLETE=complete_bash"
+
+
+def processor_seconds(spawn: Run, command: str) -> float:
+    """What a command takes on a machine with nothing else to do; it never waits for anything."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert spawn(command).out
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_the_version_is_printed(spawn: Run) -> None:
+    assert spawn("bsadvisor --version").out == f"bsadvisor {bsadvisor.__version__}\n"
+
+
+def test_the_module_runs_as_the_program(spawn: Run) -> None:
+    assert spawn(f"{sys.executable} -m bsadvisor --version").out == spawn("bsadvisor --version").out
+
+
+def test_only_commands_that_exist_are_offered(spawn: Run) -> None:
+    commands = spawn("bsadvisor --help").out.split("Commands:")[1].strip().splitlines()
+    assert [line.split()[0] for line in commands] == [
+        "probe",
+        "show",
+        "explain",
+        "schema",
+        "init",
+        "selftest",
+    ]
+    assert all("..." not in line for line in commands)
+
+
+@pytest.mark.parametrize("command", ["", "nonsense", "show", "probe a.py b.py", "init a b"])
+def test_what_cannot_be_understood_is_wrong_usage(spawn: Run, command: str) -> None:
+    finished = spawn(f"bsadvisor {command}")
+    assert finished.code == 2
+    assert "Traceback" not in finished.err
+
+
+@pytest.mark.parametrize("command", ["bsadvisor --help", "bsadvisor probe --help", f"{TAB} bsadvisor"])
+def test_the_program_starts_in_three_tenths_of_a_second(spawn: Run, command: str) -> None:
+    spawn(command)
+    assert min(processor_seconds(spawn, command) for _ in range(3)) <= 0.3
+
+
+@pytest.mark.parametrize("command", ["--help", "probe --help", "explain", "schema", "show report.json"])
+def test_what_needs_no_model_never_loads_the_heavy_packages(spawn: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "report.json").write_text(reports.to_json(contract_report()), encoding="utf-8")
+    finished = spawn(f"{sys.executable} -X importtime {PROGRAM} {command}")
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in finished.err.splitlines()}
+    assert finished.code == 0
+    assert "bsadvisor" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("command", ["--help", "explain", "schema", "show report.json"])
+def test_a_reader_that_closes_the_pipe_is_no_error(spawn: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "report.json").write_text(reports.to_json(contract_report()), encoding="utf-8")
+    # The pipe is closed before anything is written: `sleep` holds the program back.
+    finished = spawn(f"(sleep 0.2; bsadvisor {command}) | true")
+    assert (finished.code, finished.err) == (0, "")
+
+
+def test_a_full_disk_behind_stdout_is_an_output_that_cannot_be_written(spawn: Run) -> None:
+    finished = spawn("bsadvisor explain > /dev/full")
+    assert finished.code == 4
+    assert finished.err.startswith("error: stdout cannot be written: ")
+    assert len(finished.err.splitlines()) == 2
