@@ -29,6 +29,7 @@ from bsadvisor.values import (
     SecondsPerPhase,
     SelftestResult,
     StoppedBy,
+    TargetDescription,
     TargetRequest,
 )
 
@@ -271,14 +272,15 @@ def _line_search(
     coupled: bool,
 ) -> LineSearch | None:
     """Along the measured mean gradient, where it is more than noise."""
-    from bsadvisor.measure.line_search import CHUNKS, line_search
+    from bsadvisor.measure.line_search import CHUNKS, MIN_CHUNKS, line_search
 
     if gradient.noise_scale_simple.value is None or session.stop.requested:
         return None
     examples = min(
         sampler.num_line_search, max(measured.accumulator.num_examples // LINE_SEARCH_SHARE, 4 * CHUNKS)
     )
-    size = measured.micro_batch if coupled else max(1, examples // CHUNKS)
+    size = min(measured.micro_batch, examples // MIN_CHUNKS) if coupled else examples // CHUNKS
+    size = max(size, 1)
     session.progress(Progress(phase="line search", done=0, total=None))
     return line_search(
         session.target,
@@ -317,7 +319,7 @@ def _advise(session: Session, measured: _Measured, load_seconds: float) -> Repor
     from bsadvisor.advise.critical import predict_critical_batch_size
     from bsadvisor.advise.headline import headline
 
-    target, facts, gradient = session.target.description, session.target.facts, measured.gradient
+    target, facts, gradient = _counted(session.target, measured), session.target.facts, measured.gradient
     critical = predict_critical_batch_size(gradient.noise_scale_simple)
     rows = _recommend(session.target, gradient, critical)
     local = _local(measured, rows)
@@ -326,7 +328,9 @@ def _advise(session: Session, measured: _Measured, load_seconds: float) -> Repor
     run = replace(measured.run, seconds_per_phase=seconds, seconds=measured.run.seconds + load_seconds)
     findings = [
         *remarks.about_target(target, facts),
-        *remarks.about_measurement(run, gradient, measured.assumptions, session.settings),
+        *remarks.about_measurement(
+            run, gradient, measured.assumptions, session.settings, target.dataset_size
+        ),
         *remarks.about_local(searched, local),
         *remarks.about_advice(target, facts, gradient, critical, rows),
     ]
@@ -348,6 +352,14 @@ def _advise(session: Session, measured: _Measured, load_seconds: float) -> Repor
         recommendations=rows,
         findings=remarks.sort_findings(findings),
     )
+
+
+def _counted(target: Target, measured: _Measured) -> TargetDescription:
+    """The description, with the tokens per example that the whole probe counted."""
+    if measured.assumptions.loss_reduction != "token_mean":
+        return target.description
+    raw = measured.gradient.raw
+    return replace(target.description, tokens_per_example=sum(raw.weight) / sum(raw.examples))
 
 
 def _recommend(

@@ -23,7 +23,7 @@ def headline(
     if not rows or critical.value is None:
         return _none("the gradient was not resolved from its noise")
     if not has_checkpoint:
-        return _none("measured at initial weights, where noise scales are far below the run's")
+        return _none("no checkpoint was given, and at initial weights noise scales are far below the run's")
     if critical.high is None:
         return _none("the noise scale has no upper end yet: no change can be recommended from it")
     if batch_in_use is not None and inefficiency(batch_in_use, critical.value) <= AS_GOOD:

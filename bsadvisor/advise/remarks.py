@@ -66,7 +66,11 @@ def _about_checkpoint(target: TargetDescription, facts: TargetFacts) -> Iterator
 
 
 def about_measurement(
-    run: ProbeRun, gradient: GradientStats, assumptions: AssumptionFacts, settings: ProbeSettings
+    run: ProbeRun,
+    gradient: GradientStats,
+    assumptions: AssumptionFacts,
+    settings: ProbeSettings,
+    dataset_size: int | None,
 ) -> Iterator[Finding]:
     """How the measurement went."""
     yield from _about_assumptions(run, assumptions)
@@ -75,7 +79,7 @@ def about_measurement(
         yield finding("BSA207", count=len(gradient.left_out), names=names)
     if run.stopped_by == "interrupt":
         yield finding("BSA218", examples=run.examples, advice="go on with --resume and the report's file")
-    yield from _about_resolution(run, gradient, settings)
+    yield from _about_resolution(run, gradient, settings, dataset_size)
 
 
 def _about_assumptions(run: ProbeRun, facts: AssumptionFacts) -> Iterator[Finding]:
@@ -100,9 +104,11 @@ def _about_assumptions(run: ProbeRun, facts: AssumptionFacts) -> Iterator[Findin
         yield finding("BSA216", label=facts.single_class)
 
 
-def _about_resolution(run: ProbeRun, gradient: GradientStats, settings: ProbeSettings) -> Iterator[Finding]:
+def _about_resolution(
+    run: ProbeRun, gradient: GradientStats, settings: ProbeSettings, dataset_size: int | None
+) -> Iterator[Finding]:
     scale = gradient.noise_scale_simple
-    advice = _more_examples(run, gradient.examples_for_precision, settings)
+    advice = _more_examples(run, gradient.examples_for_precision, settings, dataset_size)
     if is_zero(gradient):
         yield finding("BSA213")
     elif scale.value is None:
@@ -124,8 +130,12 @@ def is_zero(gradient: GradientStats) -> bool:
     return len(gradient.raw.weight) > 0 and not any(gradient.raw.weighted_squared_norm)
 
 
-def _more_examples(run: ProbeRun, needed: int | None, settings: ProbeSettings) -> str:
+def _more_examples(
+    run: ProbeRun, needed: int | None, settings: ProbeSettings, dataset_size: int | None
+) -> str:
     """The flag that would reach the precision, with the value it would take."""
+    if dataset_size is not None and needed is not None and needed > dataset_size:
+        return f"even all {dataset_size:,} examples would not: a larger data set, or a wider --precision"
     if run.stopped_by == "data":
         return "the data holds no more: a larger data set, or --precision above what was reached"
     if needed is None or needed <= run.examples:

@@ -80,7 +80,7 @@ def next_round(
     Rounds double until the forecast of `examples_for_precision` is nearer.
     """
     limit = example_limit(available, settings)
-    if sums is None:
+    if sums is None or sums.num_blocks < MIN_MICRO_BATCHES:
         return _whole(min(FIRST_MICRO_BATCHES * micro_batch, limit), micro_batch)
     measured = sums.num_examples
     if is_precise(sums, settings):

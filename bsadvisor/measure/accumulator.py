@@ -28,20 +28,19 @@ MAX_BLOCKS = 64
 
 
 class InnerProducts:
-    """Norms and sketches of the pushed gradients in one geometry."""
+    """Squared norms and sketches of the pushed gradients in one geometry."""
 
     def __init__(self, sizes: Sequence[int], *, seed: int, device: torch.device) -> None:
         self.sketch = Sketch(sizes, seed=seed, device=device)
         self.rows = torch.zeros(MAX_BLOCKS, self.sketch.num_buckets, device=device)
-        self.norms: list[Tensor] = []
-        """Per micro-batch, partial norms of the tensors' chunks; on the device until `sums`."""
-        chunks = [-(-size // norms.CHUNK) for size in sizes]
-        self.tensor_of_chunk = np.repeat(np.arange(len(sizes)), chunks)
+        self.squares: list[Tensor] = []
+        """Per micro-batch, in the sketch's order of tensors; on the device until they are asked for."""
 
     def add(self, flat: Sequence[Tensor], weight: float, block: int) -> None:
         """Push one micro-batch's gradient, as flat tensors, into a block."""
-        self.norms.append(torch.stack(torch._foreach_norm(norms.chunks(flat))))
-        self.rows[block].add_(self.sketch(flat), alpha=weight)
+        row, squares = self.sketch(flat)
+        self.rows[block].add_(row, alpha=weight)
+        self.squares.append(squares)
 
     def merge_pairs(self) -> None:
         """Blocks 2j and 2j + 1 become block j."""
@@ -49,18 +48,17 @@ class InnerProducts:
         self.rows[:half] = self.rows[0::2] + self.rows[1::2]
         self.rows[half:] = 0
 
-    def squared_norms(self, tensors: int) -> Array:
+    def squared_norms(self) -> Array:
         """|h_k|^2 per tensor: shape (K, tensors), float64."""
-        partial = torch.stack(self.norms).double().square().cpu().numpy()
-        squared = np.zeros((len(partial), tensors))
-        np.add.at(squared.T, self.tensor_of_chunk, partial.T)
-        return squared
+        found = torch.stack(self.squares).cpu().double().numpy()
+        order = np.argsort(self.sketch.short + self.sketch.long)
+        return np.asarray(found[:, order])
 
     def gram(self, blocks: int, tensor: int) -> Array:
         """Inner products of the blocks' sums restricted to one tensor: (J, J), float64."""
         start = sum(self.sketch.widths[:tensor])
-        rows = self.rows[:blocks, start : start + self.sketch.widths[tensor]].double()
-        return np.asarray((rows @ rows.T).cpu().numpy())
+        rows = self.rows[:blocks, start : start + self.sketch.widths[tensor]].cpu().double()
+        return np.asarray((rows @ rows.T).numpy())
 
 
 class GradientAccumulator:
@@ -150,7 +148,7 @@ class GradientAccumulator:
 
     def squared_norms(self) -> list[float]:
         """|h_k|^2 of every micro-batch."""
-        return [float(norm) for norm in self._plain.squared_norms(len(self.names)).sum(1)]
+        return [float(norm) for norm in self._plain.squared_norms().sum(1)]
 
     def reduce(self, group: dist.ProcessGroup | None = None) -> None:
         """Make every rank hold the statistics of all ranks of `group`.
@@ -165,7 +163,7 @@ class GradientAccumulator:
             self._merge_pairs()
         for products in filter(None, (self._plain, self._scaled)):
             products.rows = _gather_rows(products.rows[: self._num_blocks()], ranks, group)
-            products.norms = list(_gather(torch.stack(products.norms), ranks, group))
+            products.squares = list(_gather(torch.stack(products.squares), ranks, group))
         gathered: list[Any] = [None] * ranks
         dist.all_gather_object(gathered, (self._weights, self._examples, self._block_of), group=group)
         blocks = self._num_blocks()
@@ -180,7 +178,7 @@ class GradientAccumulator:
         state = {f"total.{index}": total for index, total in enumerate(self._total)}
         for name, products in (("plain", self._plain), ("scaled", self._scaled)):
             if products is not None:
-                state |= {f"{name}.rows": products.rows, f"{name}.norms": torch.stack(products.norms)}
+                state |= {f"{name}.rows": products.rows, f"{name}.squares": torch.stack(products.squares)}
         state["weights"] = torch.tensor(self._weights, dtype=torch.float64)
         state["examples"] = torch.tensor(self._examples)
         state["block_of"] = torch.tensor(self._block_of)
@@ -200,7 +198,7 @@ class GradientAccumulator:
             tensor.copy_(state[name])
         for name, products in (("plain", self._plain), ("scaled", self._scaled)):
             if products is not None:
-                products.norms = list(state[f"{name}.norms"].to(products.rows.device))
+                products.squares = list(state[f"{name}.squares"].to(products.rows.device))
         self._weights = state["weights"].tolist()
         self._examples = state["examples"].tolist()
         self._block_of = state["block_of"].tolist()
@@ -251,7 +249,7 @@ class GradientAccumulator:
             norms.squared_norm(total, scale[i] if scale else None) for i, total in enumerate(self._total)
         ]
         gram = np.stack([products.gram(self._num_blocks(), tensor) for tensor in tensors])
-        return products.squared_norms(len(self.names)), gram, np.array(totals)
+        return products.squared_norms(), gram, np.array(totals)
 
     def _assemble(self, per_tensor: tuple[Array, Array, Array], members: Sequence[int]) -> BlockSums:
         squares, gram, totals = (

@@ -42,7 +42,8 @@ def check_assumptions(problem: Problem, sampler: Sampler, *, seed: int) -> Assum
         pairs = [(a, b), (c, d), (a, c), (b, d), (a, d), (b, c)]
         joint = sampler.check([[*left, *right] for left, right in pairs])
         alone = sampler.check([a, b, c, d])
-        reduction = loss_reduction(problem, joint[0], alone[0], alone[1], seed)
+        halves = _unequal(problem, joint, alone)
+        reduction = loss_reduction(problem, *halves, seed)
         coupling, size = _coupling(problem, joint, reduction, seed)
         return AssumptionFacts(
             loss_reduction=reduction,
@@ -55,6 +56,8 @@ def check_assumptions(problem: Problem, sampler: Sampler, *, seed: int) -> Assum
 def loss_reduction(problem: Problem, joint: Any, left: Any, right: Any, seed: int) -> Reduction:
     """Whether the loss of a batch is the mean, the sum, or the token-weighted mean of its examples'.
 
+    Where both halves count equally many tokens, the two means are one.
+
     |g(AB)|^2 over |g(A) + g(B)|^2 is 1/4 for any mean and 1 for a sum, with dropout noise or without.
     """
     whole, *halves = (_flat_gradient(problem, batch, seed) for batch in (joint, left, right))
@@ -63,7 +66,7 @@ def loss_reduction(problem: Problem, joint: Any, left: Any, right: Any, seed: in
         return "sum"
     weights = [problem.weight(batch) for batch in (left, right)]
     if weights[0] is None or weights[1] is None or weights[0] == weights[1]:
-        return "mean" if weights[0] is None else "token_mean"
+        return "mean"
     share = weights[0] / (weights[0] + weights[1])
     by_tokens = share * halves[0] + (1 - share) * halves[1]
     closer = (whole - by_tokens).norm() < (whole - both / 2).norm()
@@ -75,6 +78,12 @@ def has_batch_norm(model: nn.Module) -> bool:
     return any(
         isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules()
     )
+
+
+def _unequal(problem: Problem, joint: Sequence[Any], alone: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """A batch with its two halves, of unequal weight where there are such."""
+    whole_and_halves = [(joint[0], alone[0], alone[1]), (joint[1], alone[2], alone[3])]
+    return max(whole_and_halves, key=lambda parts: problem.weight(parts[1]) != problem.weight(parts[2]))
 
 
 def _flat_gradient(problem: Problem, batch: Any, seed: int) -> Tensor:

@@ -10,6 +10,9 @@ from torch import Tensor
 CHUNK = 2**18
 """Elements that are signed and folded at a time: a scratch tensor that stays in the cache."""
 
+OFFSETS = 2**16
+"""Places in the pool of signs at which a chunk may start to read."""
+
 TOTAL_BUCKETS = 2**16
 MIN_BUCKETS, MAX_BUCKETS = 512, 4096
 
@@ -18,7 +21,8 @@ class Sketch:
     """CountSketch of a list of tensors: each is signed at random and folded into its own buckets.
 
     A tensor that fits its buckets is copied, so small models are not approximated at all. Inner
-    products of sketches are unbiased with relative error about sqrt(2 / buckets).
+    products of sketches are unbiased with relative error about sqrt(2 / buckets). Squared norms are
+    exact and come for free, while a chunk is in the cache.
 
     Signs come from a pool a little longer than a chunk, read from a random offset for each chunk:
     no memory grows with the model, and structured gradients (equal rows) stay incoherent.
@@ -35,33 +39,41 @@ class Sketch:
     def __init__(self, sizes: Sequence[int], *, seed: int, device: torch.device) -> None:
         buckets = min(max(TOTAL_BUCKETS // max(len(sizes), 1), MIN_BUCKETS), MAX_BUCKETS)
         self.widths = [min(size, buckets) for size in sizes]
+        self.short = [number for number, size in enumerate(sizes) if size <= buckets]
+        """Numbers of the tensors that are copied."""
+        self.long = [number for number, size in enumerate(sizes) if size > buckets]
         generator = torch.Generator().manual_seed(seed)
-        longest = min(CHUNK, max(sizes, default=0))
-        bits = torch.randint(0, 2, (2 * longest,), generator=generator, dtype=torch.int8)
+        length = OFFSETS + min(CHUNK, max(sizes, default=0)) if self.long else 0
+        bits = torch.randint(0, 2, (length,), generator=generator, dtype=torch.int8)
         self._pool = (bits * 2 - 1).to(device, torch.float32)
-        self._offsets = [
-            torch.randint(0, longest, (-(-size // CHUNK),), generator=generator).tolist() for size in sizes
-        ]
+        self._offsets = {
+            number: torch.randint(0, OFFSETS, (-(-sizes[number] // CHUNK),), generator=generator).tolist()
+            for number in self.long
+        }
 
     @property
     def num_buckets(self) -> int:
         """Length of one sketch."""
         return sum(self.widths)
 
-    def __call__(self, gradients: Sequence[Tensor]) -> Tensor:
-        """The sketch of flat tensors: shape (num_buckets,)."""
-        return torch.cat(
-            [
-                gradient if gradient.numel() == width else self._fold(gradient, width, offsets)
-                for gradient, width, offsets in zip(gradients, self.widths, self._offsets, strict=True)
-            ]
-        )
+    def __call__(self, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The sketch of flat tensors, and their squared norms: those of `short`, then of `long`."""
+        parts = list(gradients)
+        short = [parts[number] for number in self.short]
+        squares = [norm.square() for norm in torch._foreach_norm(short)] if short else []
+        for number in self.long:
+            parts[number], square = self._fold(parts[number], self.widths[number], self._offsets[number])
+            squares.append(square)
+        return torch.cat(parts), torch.stack(squares)
 
-    def _fold(self, gradient: Tensor, width: int, offsets: Sequence[int]) -> Tensor:
-        folded = gradient.new_zeros(width)
+    def _fold(self, gradient: Tensor, width: int, offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
+        folded, squares = gradient.new_zeros(width), []
         for chunk, offset in zip(torch.split(gradient, CHUNK), offsets, strict=True):
             signed = chunk * self._pool[offset : offset + chunk.numel()]
             whole = signed.numel() - signed.numel() % width
-            folded += signed[:whole].view(-1, width).sum(0)
-            folded[: signed.numel() - whole] += signed[whole:]
-        return folded
+            rows, rest = signed[:whole].view(-1, width), signed[whole:]
+            folded += rows.sum(0)
+            folded[: rest.numel()] += rest
+            # Norms of rows, whose squares `sum` adds pairwise: float32 loses nothing that counts.
+            squares += [torch.linalg.vector_norm(rows, dim=1), torch.linalg.vector_norm(rest)[None]]
+        return folded, torch.cat(squares).square().sum()

@@ -57,7 +57,7 @@ def noise_trace(sums: BlockSums, confidence: float) -> Estimate:
 
 def noise_scale(sums: BlockSums, confidence: float, dataset_size: int | None = None) -> Estimate:
     """B_simple of the population, or of a data set of the given size."""
-    if sums.num_blocks < MIN_BLOCKS or float(theory.moments(sums).noise_trace) <= 0:
+    if sums.num_blocks < MIN_BLOCKS or not sums.weighted_squared_norm.any():
         return _unresolved(confidence)
     return _estimate(theory.noise_scale(sums, confidence, dataset_size), confidence)
 

@@ -107,3 +107,14 @@ def test_a_loss_of_another_model_is_refused() -> None:
     other = mlp()
     with pytest.raises(TargetError, match="no trainable parameter"):
         check(Net(mlp(), table(), lambda model, batch: sum_loss(other, batch)))
+
+
+class Unmasked(Masked):
+    """Every token counts, so that all examples weigh the same."""
+
+    def weight(self, batch: Tensor) -> int | None:
+        return 6 * len(batch)
+
+
+def test_tokens_that_all_count_need_no_weights() -> None:
+    assert check(Unmasked(mlp(), table())).loss_reduction == "mean"

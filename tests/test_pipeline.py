@@ -1,0 +1,169 @@
+"""Whole probes of small files: what the rooms say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bsadvisor import pipeline
+from bsadvisor.errors import DataError, TargetError
+from bsadvisor.values import ProbeSettings, Progress, Report, TargetRequest
+
+DATA = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+x = torch.randn({rows}, 6)
+y = (x[:, 0] + torch.randn({rows}) > 0).long()
+data = torch.utils.data.TensorDataset(x, y)
+BATCH_SIZE, LEARNING_RATE = 32, 0.1
+model = nn.Sequential(nn.Linear(6, 8), {layer}, nn.Linear(8, 2))
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def write(more: str = "", *, rows: int = 2048, layer: str = "nn.Tanh()") -> Path:
+        file = tmp_path / "model.py"
+        file.write_text(DATA.format(rows=rows, layer=layer) + more, encoding="utf-8")
+        return file
+
+    return write
+
+
+def probe(file: Path, *, stop_at: int | None = None, **settings: Any) -> Report:
+    stop = pipeline.StopSignal()
+
+    def progress(step: Progress) -> None:
+        if stop_at is not None and step.done >= stop_at:
+            stop.request("interrupt")
+
+    places = {name: settings.pop(name, None) for name in ("resume", "sidecar")}
+    return pipeline.probe(
+        TargetRequest(target=str(file)),
+        ProbeSettings(**settings),
+        progress=progress,
+        notify=print,
+        stop=stop,
+        **places,
+    )
+
+
+def codes(report: Report) -> set[str]:
+    return {finding.code for finding in report.findings}
+
+
+def test_a_plain_probe_is_whole(write: Callable[..., Path]) -> None:
+    report = probe(write())
+    assert report.probe.stopped_by == "precision" and report.probe.micro_batches >= 16
+    assert report.gradient.noise_scale_simple.value is not None and report.local is not None
+    assert report.headline.action == "none" and "BSA101" in codes(report)
+    assert any(row.current and row.batch_size == 32 for row in report.recommendations)
+    assert [point.batch_size for point in report.local.curve] == [
+        r.batch_size for r in report.recommendations
+    ]
+    assert report.probe.seconds_per_phase.gradient is not None and report.curvature is None
+
+
+def test_the_same_seed_gives_the_same_report(write: Callable[..., Path]) -> None:
+    file = write(layer="nn.Dropout(0.3)")
+    first, again = probe(file), probe(file)
+    assert replace(first, probe=again.probe) == again
+    assert probe(file, seed=1).gradient != first.gradient
+
+
+def test_an_interrupted_probe_resumes_to_the_report_of_an_uninterrupted_one(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    file, sidecar = write(), tmp_path / "state.safetensors"
+    whole = probe(file, precision=0.3)
+    partial = probe(file, precision=0.3, stop_at=320, sidecar=sidecar)
+    assert partial.probe.stopped_by == "interrupt" and partial.probe.examples == 320
+    assert "BSA218" in codes(partial)
+    resumed = probe(file, precision=0.3, resume=sidecar)
+    assert resumed.gradient.raw.examples[:10] == whole.gradient.raw.examples[:10]
+    assert resumed.gradient.noise_scale_simple.value == pytest.approx(
+        whole.gradient.noise_scale_simple.value, rel=0.3
+    )
+    assert resumed.probe.examples >= 1024
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2, 5])
+def test_an_interrupt_after_a_few_micro_batches_still_makes_a_report(
+    write: Callable[..., Path], tmp_path: Path, micro_batches: int
+) -> None:
+    file, sidecar = write(), tmp_path / "state.safetensors"
+    partial = probe(file, stop_at=32 * micro_batches, sidecar=sidecar)
+    assert partial.probe.micro_batches == micro_batches
+    assert probe(file, resume=sidecar).probe.stopped_by == "precision"
+
+
+def test_a_state_of_another_target_is_not_resumed(write: Callable[..., Path], tmp_path: Path) -> None:
+    sidecar = tmp_path / "state.safetensors"
+    probe(write(), stop_at=320, sidecar=sidecar)
+    with pytest.raises(TargetError, match="another model, checkpoint or data set"):
+        probe(write(rows=1024), resume=sidecar)
+
+
+def test_batch_norm_raises_the_micro_batch_to_the_devices_batch(write: Callable[..., Path]) -> None:
+    report = probe(write("BATCH_SIZE = 64", rows=1200, layer="nn.BatchNorm1d(8)"))
+    assert "BSA203" in codes(report) and report.probe.micro_batch_size == 64
+
+
+def test_running_out_of_memory_is_said_and_survived(write: Callable[..., Path]) -> None:
+    limit = """
+def loss(model, batch):
+    if len(batch[0]) > 8:
+        raise torch.OutOfMemoryError("out of memory")
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+"""
+    report = probe(write(limit))
+    assert "BSA215" in codes(report) and report.probe.micro_batch_size == 8
+    assert report.probe.micro_batches >= 16
+
+
+def test_a_summed_loss_gives_the_numbers_of_the_mean(write: Callable[..., Path]) -> None:
+    loss = "def loss(model, batch):\n    return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction={!r})\n"
+    mean, total = (probe(write(loss.format(kind))) for kind in ("mean", "sum"))
+    assert "BSA201" in codes(total) and "BSA201" not in codes(mean)
+    assert total.gradient.noise_trace.value == pytest.approx(mean.gradient.noise_trace.value, rel=1e-4)
+
+
+STREAM = """
+class Rows(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        order = {order}
+        return iter([(x[i], y[i]) for i in order])
+data = torch.utils.data.DataLoader(Rows(), batch_size=8)
+"""
+
+
+def test_a_stream_sorted_by_class_is_noticed_and_a_shuffled_one_is_not(write: Callable[..., Path]) -> None:
+    shuffled = probe(write(STREAM.format(order="range(2048)")), precision=0.2)
+    ordered = probe(write(STREAM.format(order="y.argsort().tolist()")), precision=0.2)
+    assert "BSA205" in codes(ordered) and "BSA205" not in codes(shuffled)
+    assert shuffled.target.dataset_size is None and shuffled.gradient.noise_scale_training_set is None
+
+
+def test_a_stream_of_a_few_examples_is_refused(write: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match="ended before"):
+        probe(write(STREAM.format(order="range(9)")))
+
+
+def test_a_gradient_of_exactly_zero_is_an_error_in_the_report(write: Callable[..., Path]) -> None:
+    report = probe(write("def loss(model, batch):\n    return 0 * model(batch[0]).sum()\n"))
+    assert "BSA213" in codes(report) and report.recommendations == ()
+    assert report.gradient.noise_scale_simple.value is None and report.headline.action == "none"
+
+
+def test_the_limits_on_examples_and_time_end_it_and_say_what_it_takes(write: Callable[..., Path]) -> None:
+    few = probe(write(), max_examples=600, precision=0.02)
+    assert few.probe.stopped_by == "max_examples" and few.probe.examples <= 600
+    finding = next(finding for finding in few.findings if finding.code == "BSA210")
+    assert "even all 2,048 examples would not" in finding.remedy
+    hurried = probe(write(), time_budget=1e-3, precision=0.02)
+    assert hurried.probe.stopped_by == "time" and hurried.probe.micro_batches >= 16
