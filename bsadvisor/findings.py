@@ -158,11 +158,11 @@ _RULES = (
         severity="warning",
         title="The loss is a sum",
         message="the loss adds up over examples; it was divided by their number",
-        remedy="return the mean over examples, or remember that a sum scales the step with B",
+        remedy="return the mean; or keep the sum and multiply each learning rate of the table by today's B / B",
         explanation=(
             "Decided by comparing the gradient of a small batch with those of its two halves: for a "
-            "mean it is half of their sum, for a sum all of it. A learning rate tuned with a summed loss "
-            "belongs to one batch size: divide it by that batch size before reading the table."
+            "mean it is half of their sum, for a sum all of it. With a summed loss the step grows with B by "
+            "itself, so a learning rate belongs to one batch size; the table's are those of the mean."
         ),
     ),
     Rule(

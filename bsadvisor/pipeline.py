@@ -170,7 +170,7 @@ def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -
         learning_rate=target.description.learning_rate,
     )
     gradient_seconds = watch.seconds
-    found = _line_search(session, sampler, measured, gradient, coupled=assumptions.coupling != "none")
+    found = _line_search(session, sampler, measured, gradient, assumptions)
     seconds = SecondsPerPhase(gradient=gradient_seconds, line_search=watch.seconds - gradient_seconds)
     return _Measured(
         run=ProbeRun(
@@ -268,8 +268,7 @@ def _line_search(
     sampler: Sampler,
     measured: GradientProbe,
     gradient: GradientStats,
-    *,
-    coupled: bool,
+    assumptions: AssumptionFacts,
 ) -> LineSearch | None:
     """Along the measured mean gradient, where it is more than noise."""
     from bsadvisor.measure.line_search import CHUNKS, MIN_CHUNKS, line_search
@@ -279,14 +278,15 @@ def _line_search(
     examples = min(
         sampler.num_line_search, max(measured.accumulator.num_examples // LINE_SEARCH_SHARE, 4 * CHUNKS)
     )
-    size = min(measured.micro_batch, examples // MIN_CHUNKS) if coupled else examples // CHUNKS
-    size = max(size, 1)
+    coupled = assumptions.coupling != "none"
+    size = max(1, min(measured.micro_batch, examples // MIN_CHUNKS) if coupled else examples // CHUNKS)
     session.progress(Progress(phase="line search", done=0, total=None))
     return line_search(
         session.target,
         list(sampler.line_search(examples // size, size)),
         measured.accumulator.total_gradient(),
         weight=measured.accumulator.total_weight,
+        divide_by=size if assumptions.loss_reduction == "sum" else 1,
         confidence=session.settings.confidence,
         seed=session.settings.seed,
         should_stop=lambda: session.stop.requested or session.watch.left() <= 0,

@@ -130,6 +130,8 @@ def test_a_summed_loss_gives_the_numbers_of_the_mean(write: Callable[..., Path])
     loss = "def loss(model, batch):\n    return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction={!r})\n"
     mean, total = (probe(write(loss.format(kind))) for kind in ("mean", "sum"))
     assert "BSA201" in codes(total) and "BSA201" not in codes(mean)
+    assert total.local is not None and mean.local is not None
+    assert total.local.loss.value == pytest.approx(mean.local.loss.value, rel=1e-4)
     assert total.gradient.noise_trace.value == pytest.approx(mean.gradient.noise_trace.value, rel=1e-4)
 
 

@@ -136,6 +136,8 @@ def _more_examples(
     """The flag that would reach the precision, with the value it would take."""
     if dataset_size is not None and needed is not None and needed > dataset_size:
         return f"even all {dataset_size:,} examples would not: a larger data set, or a wider --precision"
+    if run.stopped_by == "data" and needed is None:
+        return "the data holds no more: a larger data set"
     if run.stopped_by == "data":
         return "the data holds no more: a larger data set, or --precision above what was reached"
     if needed is None or needed <= run.examples:

@@ -45,6 +45,8 @@ def check_assumptions(problem: Problem, sampler: Sampler, *, seed: int) -> Assum
         halves = _unequal(problem, joint, alone)
         reduction = loss_reduction(problem, *halves, seed)
         coupling, size = _coupling(problem, joint, reduction, seed)
+        if coupling == "other" and reduction == "sum":
+            reduction = "mean"  # A coupled loss can grow with the batch without being a sum over it.
         return AssumptionFacts(
             loss_reduction=reduction,
             coupling=coupling,

@@ -43,6 +43,7 @@ def line_search(
     gradient: Mapping[str, Tensor],
     *,
     weight: float = 1.0,
+    divide_by: int = 1,
     confidence: float,
     seed: int,
     should_stop: Callable[[], bool],
@@ -56,6 +57,7 @@ def line_search(
         batches: fresh examples in at least `MIN_CHUNKS` equal batches: the jackknife's units.
         gradient: `weight` times g, by parameter name.
         weight: what the gradient is a multiple by.
+        divide_by: the examples of a batch, where the loss is their sum.
         confidence: of the intervals, which hold the sampling of `batches`, not that of g.
         seed: of dropout masks, equal at every step.
 
@@ -73,7 +75,7 @@ def line_search(
         def losses(rate: float) -> float:
             if rate not in tried and not should_stop():
                 move(rate / weight)
-                tried[rate] = _losses(problem, batches, seed)
+                tried[rate] = _losses(problem, batches, seed) / divide_by
             return _mean(tried.get(rate))
 
         start = losses(0.0)

@@ -51,8 +51,8 @@ def test_training_makes_the_checkpoint_again(tmp_path: Path) -> None:
         shutil.copy(EXAMPLE / name, tmp_path)
     subprocess.run([sys.executable, "train.py"], cwd=tmp_path, check=True, capture_output=True)
     again, shipped = saved(tmp_path / "checkpoint.pt"), saved(EXAMPLE / "checkpoint.pt")
-    assert again["step"] == shipped["step"] == 400
-    # Another processor may round differently, and 400 steps carry that along.
+    assert again["step"] == shipped["step"] == 200
+    # Another processor may round differently, and 200 steps carry that along.
     torch.testing.assert_close(again, shipped, rtol=1e-2, atol=1e-3)
 
 
@@ -61,7 +61,7 @@ def test_the_checkpoint_fits_the_model_and_the_optimizer(names: dict[str, Any]) 
     model.load_state_dict(checkpoint["model"])
     names["optimizer"](model.parameters()).load_state_dict(checkpoint["optimizer"])
     assert sum(parameter.numel() for parameter in model.parameters()) == 2410
-    assert loss_on(model, names["data"]()) < 0.5
+    assert 0.5 < loss_on(model, names["data"]()) < 1.2  # in the middle: untrained it is 2.3
 
 
 def test_the_held_out_loss_still_falls_from_there(names: dict[str, Any]) -> None:

@@ -81,11 +81,12 @@ def test_batch_norm_couples() -> None:
 
 def contrastive(model: nn.Module, batch: Tensor) -> Tensor:
     outputs = nn.functional.normalize(model(batch[:, :-1]), dim=1)
-    return nn.functional.cross_entropy(outputs @ outputs.T, torch.arange(len(batch)))
+    return nn.functional.cross_entropy(10 * outputs @ outputs.T, torch.arange(len(batch)))
 
 
 def test_a_contrastive_loss_couples_and_layer_norm_does_not() -> None:
-    assert check(Net(mlp(), table(), contrastive)).coupling == "other"
+    found = check(Net(mlp(), table(), contrastive))
+    assert (found.coupling, found.loss_reduction) == ("other", "mean")
     assert check(Net(mlp(nn.LayerNorm(32)), table())).coupling == "none"
 
 

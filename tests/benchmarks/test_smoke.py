@@ -1,0 +1,38 @@
+"""The long studies still run, in a few seconds each; their figures are stored beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bsadvisor.values import ProbeSettings
+from tests.benchmarks import cost, coverage, memory
+from tests.benchmarks.tasks import small_tasks
+
+
+def test_a_few_probes_of_a_real_task_hold_the_truth() -> None:
+    row = coverage.judge(next(small_tasks()), 6, ProbeSettings(time_budget=1e9))
+    assert row.coverage >= 4 / 6
+    assert 0.7 < row.median_over_truth < 1.4
+
+
+def test_the_gradient_phase_costs_little_more_than_plain_passes() -> None:
+    conv = cost.tasks(torch.device("cpu"))[2]
+    assert cost.ratio(conv, 32, repeats=3) < 2
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_a_probe_fits_where_training_fits(optimizer: str) -> None:
+    """The bar itself: a training step plus two float32 copies of the parameters plus the sketch."""
+    step = memory.measure("MLP", f"step, {optimizer}", "cpu")
+    probe = memory.measure("MLP", f"probe, {optimizer}", "cpu")
+    assert (probe["peak"] - step["peak"] - probe["sketch"]) / step["copy"] <= 2
+
+
+@pytest.mark.parametrize("file", sorted(coverage.RESULTS.parent.glob("*.json")), ids=lambda file: file.name)
+def test_stored_results_name_what_they_were_measured_with(file: Path) -> None:
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    assert stored["torch"] and stored["rows"]
