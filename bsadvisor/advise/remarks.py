@@ -171,7 +171,7 @@ def about_advice(
     if (
         size is not None
         and rows
-        and 2 * largest > size
+        and largest <= size < 2 * largest
         and not any(row.role == "largest_useful" for row in rows)
     ):
         yield finding("BSA301", dataset_size=size)

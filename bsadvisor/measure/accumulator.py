@@ -28,19 +28,19 @@ MAX_BLOCKS = 64
 
 
 class InnerProducts:
-    """Squared norms and sketches of the pushed gradients in one geometry."""
+    """Norms and sketches of the pushed gradients in one geometry."""
 
     def __init__(self, sizes: Sequence[int], *, seed: int, device: torch.device) -> None:
         self.sketch = Sketch(sizes, seed=seed, device=device)
         self.rows = torch.zeros(MAX_BLOCKS, self.sketch.num_buckets, device=device)
-        self.squares: list[Tensor] = []
+        self.norms: list[Tensor] = []
         """Per micro-batch, in the sketch's order of tensors; on the device until they are asked for."""
 
     def add(self, flat: Sequence[Tensor], weight: float, block: int) -> None:
         """Push one micro-batch's gradient, as flat tensors, into a block."""
-        row, squares = self.sketch(flat)
+        row, norms = self.sketch(flat)
         self.rows[block].add_(row, alpha=weight)
-        self.squares.append(squares)
+        self.norms.append(norms)
 
     def merge_pairs(self) -> None:
         """Blocks 2j and 2j + 1 become block j."""
@@ -50,7 +50,7 @@ class InnerProducts:
 
     def squared_norms(self) -> Array:
         """|h_k|^2 per tensor: shape (K, tensors), float64."""
-        found = torch.stack(self.squares).cpu().double().numpy()
+        found = torch.stack(self.norms).cpu().double().square().numpy()
         order = np.argsort(self.sketch.short + self.sketch.long)
         return np.asarray(found[:, order])
 
@@ -163,7 +163,7 @@ class GradientAccumulator:
             self._merge_pairs()
         for products in filter(None, (self._plain, self._scaled)):
             products.rows = _gather_rows(products.rows[: self._num_blocks()], ranks, group)
-            products.squares = list(_gather(torch.stack(products.squares), ranks, group))
+            products.norms = list(_gather(torch.stack(products.norms), ranks, group))
         gathered: list[Any] = [None] * ranks
         dist.all_gather_object(gathered, (self._weights, self._examples, self._block_of), group=group)
         blocks = self._num_blocks()
@@ -178,7 +178,7 @@ class GradientAccumulator:
         state = {f"total.{index}": total for index, total in enumerate(self._total)}
         for name, products in (("plain", self._plain), ("scaled", self._scaled)):
             if products is not None:
-                state |= {f"{name}.rows": products.rows, f"{name}.squares": torch.stack(products.squares)}
+                state |= {f"{name}.rows": products.rows, f"{name}.norms": torch.stack(products.norms)}
         state["weights"] = torch.tensor(self._weights, dtype=torch.float64)
         state["examples"] = torch.tensor(self._examples)
         state["block_of"] = torch.tensor(self._block_of)
@@ -198,7 +198,7 @@ class GradientAccumulator:
             tensor.copy_(state[name])
         for name, products in (("plain", self._plain), ("scaled", self._scaled)):
             if products is not None:
-                products.squares = list(state[f"{name}.squares"].to(products.rows.device))
+                products.norms = list(state[f"{name}.norms"].to(products.rows.device))
         self._weights = state["weights"].tolist()
         self._examples = state["examples"].tolist()
         self._block_of = state["block_of"].tolist()

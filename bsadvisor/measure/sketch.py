@@ -57,17 +57,17 @@ class Sketch:
         return sum(self.widths)
 
     def __call__(self, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The sketch of flat tensors, and their squared norms: those of `short`, then of `long`."""
+        """The sketch of flat tensors, and their norms: those of `short`, then of `long`."""
         parts = list(gradients)
         short = [parts[number] for number in self.short]
-        squares = [norm.square() for norm in torch._foreach_norm(short)] if short else []
+        norms = list(torch._foreach_norm(short)) if short else []
         for number in self.long:
-            parts[number], square = self._fold(parts[number], self.widths[number], self._offsets[number])
-            squares.append(square)
-        return torch.cat(parts), torch.stack(squares)
+            parts[number], norm = self._fold(parts[number], self.widths[number], self._offsets[number])
+            norms.append(norm)
+        return torch.cat(parts), torch.stack(norms)
 
     def _fold(self, gradient: Tensor, width: int, offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
-        folded, squares = gradient.new_zeros(width), []
+        folded, norms = gradient.new_zeros(width), []
         for chunk, offset in zip(torch.split(gradient, CHUNK), offsets, strict=True):
             signed = chunk * self._pool[offset : offset + chunk.numel()]
             whole = signed.numel() - signed.numel() % width
@@ -75,5 +75,5 @@ class Sketch:
             folded += rows.sum(0)
             folded[: rest.numel()] += rest
             # Norms of rows, whose squares `sum` adds pairwise: float32 loses nothing that counts.
-            squares += [torch.linalg.vector_norm(rows, dim=1), torch.linalg.vector_norm(rest)[None]]
-        return folded, torch.cat(squares).square().sum()
+            norms += [torch.linalg.vector_norm(rows, dim=1), torch.linalg.vector_norm(rest)[None]]
+        return folded, torch.cat(norms).square().sum().sqrt()

@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.cost [--repeats 9] [--device cuda] [--write]
 
-Both see the same examples in the same micro-batches, in turn in one process; the plain pass finds its
-batches ready in memory, the gradient phase draws, collates, sums and sketches. Medians of paired
-ratios. The last column is a whole probe without curvature, at the default micro-batch.
+Both see the same number of examples in the same micro-batches, in turn in one process. The plain pass
+finds its batches ready in memory, the gradient phase draws, collates, sums and sketches. Medians of
+paired ratios. Then the same against a plain pass that reads from a DataLoader, as a training loop
+does; last, a whole probe without curvature against the plain pass. Both at the default micro-batch.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from bsadvisor import pipeline
 from bsadvisor.advise import rounds
@@ -62,8 +65,8 @@ def tasks(device: torch.device) -> list[Task]:
     ]
 
 
-def ratio(task: Task, size: int, repeats: int) -> float:
-    """Median of paired ratios: gradient phase over plain pass."""
+def ratio(task: Task, size: int, repeats: int, *, loader: bool = False) -> float:
+    """Median of paired ratios: gradient phase over plain pass, with or without loading in the latter."""
     sampler = Sampler(task.data, seed=0, min_gradient=16)
 
     def plain() -> None:
@@ -75,7 +78,10 @@ def ratio(task: Task, size: int, repeats: int) -> float:
         probe.run(size * MICRO_BATCHES, time_left=lambda: 1e9, stop=lambda: False, progress=lambda done: None)
         probe.accumulator.sums()
 
-    ready = list(sampler.gradient(0, MICRO_BATCHES, size))
+    rows = TensorDataset(task.inputs[: MICRO_BATCHES * size], task.targets[: MICRO_BATCHES * size])
+    ready: Iterable[Any] = list(sampler.gradient(0, MICRO_BATCHES, size))
+    if loader:
+        ready = DataLoader(rows, batch_size=size, shuffle=True)
     return paired(phase, plain, repeats, task.device)
 
 
@@ -147,15 +153,16 @@ def main() -> None:
     device = torch.device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     print(f"gradient phase over a plain pass on {name}, torch {torch.__version__}")
-    print("model                      micro-batch 8     32    128 (default)   whole probe at 128")
+    print("model                      micro-batch 8     32    128 (default)   over a loader   whole probe")
     rows = []
     for task in tasks(device):
         ratios = [ratio(task, size, arguments.repeats) for size in (8, 32, 128)]
+        loaded = ratio(task, 128, arguments.repeats, loader=True)
         whole = whole_probe(task, arguments.repeats)
-        rows.append(
-            {"model": task.name, "8": ratios[0], "32": ratios[1], "128": ratios[2], "whole probe": whole}
-        )
-        print(f"{task.name:24} {ratios[0]:15.2f} {ratios[1]:6.2f} {ratios[2]:6.2f} {whole:21.2f}", flush=True)
+        columns = dict(zip(("8", "32", "128"), ratios, strict=True))
+        rows.append({"model": task.name, **columns, "128 over a loader": loaded, "whole probe": whole})
+        figures = f"{ratios[0]:15.2f} {ratios[1]:6.2f} {ratios[2]:6.2f} {loaded:23.2f} {whole:13.2f}"
+        print(f"{task.name:24} {figures}", flush=True)
     if arguments.write:
         file = RESULTS / f"cost-{device.type}.json"
         stored = {"device": name, "torch": torch.__version__, "rows": rows}
