@@ -118,7 +118,7 @@ def _movable(problem: Problem, gradient: Mapping[str, Tensor]) -> Iterator[Calla
 
 def _losses(problem: Problem, batches: Sequence[Any], seed: int) -> Array:
     seed_everything(seed)
-    return torch.stack([problem.loss(batch).float().reshape(()) for batch in batches]).double().cpu().numpy()
+    return torch.stack([problem.loss(batch).float().reshape(()) for batch in batches]).cpu().double().numpy()
 
 
 def _bracket(losses: Callable[[float], float], start: float, first: float) -> None:

@@ -132,7 +132,7 @@ def _scale(key: str, state: _State) -> Tensor:
 
 def _complete(scales: dict[str, Tensor], trainable: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """A parameter that never had a gradient has no state; the mean of the others stands in for it."""
-    mean = float(torch.stack([scale.double().mean() for scale in scales.values()]).mean())
+    mean = float(torch.stack([scale.mean() for scale in scales.values()]).mean())
     stand_ins = {
         name: torch.full_like(parameter, mean, dtype=torch.float32, requires_grad=False)
         for name, parameter in trainable.items()
