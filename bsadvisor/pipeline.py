@@ -283,7 +283,7 @@ def _line_search(
     session.progress(Progress(phase="line search", done=0, total=None))
     return line_search(
         session.target,
-        list(sampler.line_search(examples // size, size)),
+        sampler.line_search(examples // size, size),
         measured.accumulator.total_gradient(),
         weight=measured.accumulator.total_weight,
         divide_by=size if assumptions.loss_reduction == "sum" else 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsadvisor.errors import DataError
 from bsadvisor.measure.norms import squared_norm
 from bsadvisor.measure.preserve import preserved
 from bsadvisor.measure.problem import Problem
@@ -39,7 +40,7 @@ class LineSearch:
 
 def line_search(
     problem: Problem,
-    batches: Sequence[Any],
+    batches: Iterable[Any],
     gradient: Mapping[str, Tensor],
     *,
     weight: float = 1.0,
@@ -64,23 +65,31 @@ def line_search(
     Returns:
         None where there are too few batches, or `should_stop` said so.
 
+    Raises:
+        DataError: the loss at the checkpoint is not finite.
+
     Cost: 8 to 15 forward passes over `batches`; one copy of the parameters.
     """
-    if len(batches) < MIN_CHUNKS:
-        return None
     slope = _slope(gradient, problem.preconditioner) / weight**2
     tried: dict[float, Array] = {}
     with preserved(problem.model), torch.no_grad(), _movable(problem, gradient) as move:
+        seed_everything(seed)
+        ready = list(batches)
 
         def losses(rate: float) -> float:
             if rate not in tried and not should_stop():
                 move(rate / weight)
-                tried[rate] = _losses(problem, batches, seed) / divide_by
+                tried[rate] = _losses(problem, ready, seed) / divide_by
             return _mean(tried.get(rate))
 
+        if len(ready) < MIN_CHUNKS or should_stop():
+            return None
         start = losses(0.0)
         if not math.isfinite(start):
-            return None
+            raise DataError(
+                "the loss is not finite on some of the examples held back for the line search",
+                "look for NaN or infinity in the data",
+            )
         if slope > 0:
             _bracket(losses, start, first=0.1 * (abs(start) or 1.0) / slope)
     name: Literal["gradient", "optimizer"] = "gradient" if problem.preconditioner is None else "optimizer"

@@ -105,7 +105,7 @@ def _best_step(problem: NoisyQuadratic, sampler: Sampler, probe: GradientProbe, 
     exact = {"position": problem.gradient.float().to(problem.device)}
     found = line_search(
         problem,
-        list(sampler.line_search(CHUNKS, sampler.num_line_search // CHUNKS)),
+        sampler.line_search(CHUNKS, sampler.num_line_search // CHUNKS),
         exact,
         confidence=CONFIDENCE,
         seed=seed,

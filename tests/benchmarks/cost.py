@@ -106,7 +106,7 @@ def whole_probe(task: Task, repeats: int) -> float:
         examples = min(sampler.num_line_search, size * MICRO_BATCHES // pipeline.LINE_SEARCH_SHARE)
         line_search(
             task,
-            list(sampler.line_search(CHUNKS, examples // CHUNKS)),
+            sampler.line_search(CHUNKS, examples // CHUNKS),
             measured.accumulator.total_gradient(),
             weight=measured.accumulator.total_weight,
             confidence=0.95,

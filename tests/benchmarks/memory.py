@@ -69,7 +69,7 @@ def run_probe(task: Task) -> int:
     gradient_stats(probe, confidence=0.95, precision=0.5, batch_size=None, learning_rate=None)
     line_search(
         task,
-        list(sampler.line_search(4, MICRO_BATCH)),
+        sampler.line_search(4, MICRO_BATCH),
         probe.accumulator.total_gradient(),
         weight=probe.accumulator.total_weight,
         confidence=0.95,

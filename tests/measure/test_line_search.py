@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bsadvisor.errors import DataError
 from bsadvisor.measure.line_search import LineSearch, line_search
 from bsadvisor.measure.sampler import Sampler
 from tests.measure.test_gradients import Net, table
@@ -18,7 +20,7 @@ def search(
     problem: object, direction: dict[str, Tensor], *, stop: bool = False, chunk: int = 16
 ) -> LineSearch | None:
     sampler = Sampler(problem.data, seed=0, min_gradient=64)  # type: ignore[attr-defined]
-    batches = list(sampler.line_search(16, chunk))
+    batches = sampler.line_search(16, chunk)
     return line_search(problem, batches, direction, confidence=0.95, seed=0, should_stop=lambda: stop)  # type: ignore[arg-type]
 
 
@@ -91,3 +93,29 @@ def test_too_few_batches_or_a_stop_leave_it_out() -> None:
         is None
     )
     assert search(world, {"position": world.gradient.float()}, stop=True) is None
+
+
+def test_data_that_is_not_finite_is_refused() -> None:
+    bad = table()
+    bad[:, 0] = float("nan")
+    net = Net(nn.Linear(6, 3), bad)
+    with pytest.raises(DataError, match="not finite"):
+        search(net, {name: torch.ones_like(p) for name, p in net.parameters.items()}, chunk=4)
+
+
+def test_random_augmentation_of_the_data_is_seeded_and_leaves_no_trace() -> None:
+    world = quadratic(noise_scale=10)
+
+    def noisy(batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        return (batch + 0.1 * torch.randn(batch.shape) for batch in batches)
+
+    def found() -> LineSearch | None:
+        batches = noisy(Sampler(world.data, seed=0, min_gradient=64).line_search(16, 16))
+        direction = {"position": world.gradient.float()}
+        return line_search(world, batches, direction, confidence=0.95, seed=0, should_stop=lambda: False)
+
+    state = torch.get_rng_state()
+    first = found()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(5)
+    assert found() == first
