@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 GRADIENT_SHARE = 0.8
 """Of the time budget; the rest is for what follows the gradient."""
 
-LINE_SEARCH_SHARE = 6
-"""One example tried for this many measured: ten passes over them cost half a gradient phase."""
+LINE_SEARCH_SHARE = 8
+"""One example tried for this many measured: ten forward passes over them cost half a gradient phase."""
 
 
 class StopSignal:

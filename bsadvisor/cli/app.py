@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from bsadvisor import __version__
 from bsadvisor.cli import explain, init, probe, schema, selftest, show
-from bsadvisor.errors import BsadvisorError
+from bsadvisor.cli.output import open_missing_streams
+from bsadvisor.errors import EXIT_DONE, EXIT_USAGE, BsadvisorError, UsageError
+
+_WrongUsage: Any = typer.BadParameter.__base__
+"""What every unreadable command line raises; typer has no name for it."""
 
 app = typer.Typer(
     name="bsadvisor",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: drawing it would take longer than everything else together
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -32,23 +36,37 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def program(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Advises on batch size and learning rate for a PyTorch model, with the uncertainty of every number."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(EXIT_USAGE)
 
 
 def main() -> None:
     """Run a command; an error of the user's is two lines and its exit code, one of ours a traceback."""
+    open_missing_streams()
     try:
-        app(prog_name="bsadvisor")
+        sys.exit(app(prog_name="bsadvisor", standalone_mode=False) or EXIT_DONE)
+    except _WrongUsage as wrong:
+        command = wrong.ctx.command_path if wrong.ctx else "bsadvisor"
+        _fail(UsageError(wrong.format_message(), f"{command} --help"))
     except BsadvisorError as error:
-        print(f"error: {error.message}\n  try: {error.remedy}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(error)
     except SystemExit as leaving:
         # What is printed by the command line itself, such as `--help`, may lose its reader too.
         if isinstance(leaving.__context__, BrokenPipeError):
             sys.exit(0)
         raise
+
+
+def _fail(error: BsadvisorError) -> NoReturn:
+    """Two lines: what is wrong, and what to do."""
+    message, remedy = (" ".join(text.splitlines()) for text in (error.message, error.remedy))
+    print(f"error: {message}\n  try: {remedy}", file=sys.stderr)
+    sys.exit(error.exit_code)

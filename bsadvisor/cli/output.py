@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,13 +23,29 @@ _FORMAT_OF_ENDING: dict[str, Format] = {
 }
 
 
+_MARK_OF_A_REPORT = re.compile(rb'bsadvisor(_version"?:)? "?\d')
+"""Near the beginning of every format: the program and its version."""
+
+
 def choose_format(asked: Format | None, output: Path | None) -> Format:
     """The format asked for, else the one that the file's ending means, else text."""
     ending = output.suffix.lower() if output else ""
     return asked or _FORMAT_OF_ENDING.get(ending, "text")
 
 
-# --- stdout -------------------------------------------------------------------------------------
+# --- streams ------------------------------------------------------------------------------------
+
+
+def open_missing_streams() -> None:
+    """Put something in place of the standard streams that the shell closed, as in `>&-`.
+
+    Else the next file that is opened takes their place. What stands in for stdout is open for reading
+    only: a report that nobody can read must fail, and not vanish.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY), number)
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def take_stdout() -> TextIO:
@@ -77,14 +94,24 @@ def check_writable(path: Path) -> None:
     """Refuse now what could not be written after a minute of measuring."""
     temporary = _beside(path)
     try:
-        if path.exists() and not path.is_file():
-            raise OutputError(
-                f"{path} is not a file", "give --output FILE, or leave it out to print the report"
-            )
+        if path.exists():
+            _refuse_unless_a_report(path)
         temporary.touch()
         temporary.unlink()
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _refuse_unless_a_report(path: Path) -> None:
+    """A slip of the keyboard must not replace a model or a checkpoint; an empty file is nobody's work."""
+    if not path.is_file():
+        raise OutputError(f"{path} is not a file", "give --output FILE, or leave it out to print the report")
+    with path.open("rb") as file:
+        head = file.read(1000)
+    if head and not _MARK_OF_A_REPORT.search(head):
+        raise OutputError(
+            f"{path} is there already and is no report", "choose another --output, or remove it"
+        )
 
 
 def write_file(path: Path, text: str) -> None:

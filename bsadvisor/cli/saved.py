@@ -20,7 +20,8 @@ def read_report(name: str) -> Report:
         raise TargetError(f"{name} cannot be read: {problem}", "check the path") from error
     except reports.ReportError as error:
         raise TargetError(
-            f"{name} is not a report: {error}", "bsadvisor probe TARGET --output report.json   writes one"
+            f"{name} cannot be read as a report: {error}",
+            "bsadvisor probe TARGET --output report.json   writes one",
         ) from error
 
 

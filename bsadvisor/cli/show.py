@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bsadvisor import report as reports
-from bsadvisor.cli.output import Format, choose_format, publish_report, write_file
+from bsadvisor.cli.output import Format, check_writable, choose_format, publish_report, write_file
 from bsadvisor.cli.saved import read_report
 
 EXAMPLES = """
@@ -31,6 +31,8 @@ def show(
     ] = None,
 ) -> None:
     """Render a saved report again, without the model."""
+    if output:
+        check_writable(output)
     saved = read_report(report)
     chosen = choose_format(format, output)
     if output:

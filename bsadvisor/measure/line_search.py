@@ -21,7 +21,7 @@ from bsadvisor.theory.noise_scale import Array, jackknife_variance, symmetric_in
 from bsadvisor.values import Estimate
 
 MIN_CHUNKS = 4
-CHUNKS = 16
+CHUNKS = 8
 MAX_MOVES = 14
 """Steps from 4^-14 to 4^14 of the first guess are tried."""
 

@@ -89,7 +89,7 @@ def title(report: Report) -> tuple[str, str]:
     parameters = numbers.counted(about.parameters, "parameter")
     if about.trainable_parameters != about.parameters:
         parameters += f" ({numbers.integer(about.trainable_parameters)} trainable)"
-    measured = f"bsadvisor {report.bsadvisor_version}", about.model, about.checkpoint or "initial weights"
+    measured = f"bsadvisor {report.bsadvisor_version}", about.model, about.checkpoint or "no checkpoint"
     how = optimizer, parameters, f"{about.dtype} on {about.device}"
     return " · ".join(measured), " · ".join(filter(None, how))
 
@@ -289,7 +289,7 @@ def _critical_batch_size(report: Report) -> Iterator[str]:
 def _best_step(local: LocalStats) -> Iterator[str]:
     along = "the gradient" if local.direction == "gradient" else "the optimizer's direction"
     step = numbers.interval(local.max_learning_rate, write=numbers.learning_rate)
-    yield f"η = {step} along {along}"
+    yield f"η {step} along {along}"
     yield "for one noise-free step; never a learning rate to train with"
 
 
@@ -300,7 +300,7 @@ def _noisiest_layers(gradient: GradientStats) -> str:
     known = sorted(((trace, name) for trace, name in traces if trace is not None), reverse=True)
     if not total or len(known) < 2:
         return ""
-    return ", ".join(f"{_tail(name)} {numbers.share(trace / total)}" for trace, name in known[:SHOWN_LAYERS])
+    return ", ".join(f"{_tail(name)}: {numbers.share(trace / total)}" for trace, name in known[:SHOWN_LAYERS])
 
 
 def _tail(name: str) -> str:

@@ -57,7 +57,7 @@ def ratio(number: float) -> str:
 
 def percent(level: float) -> str:
     """`80 %`: a level of confidence."""
-    return f"{100 * level:.3g} %"
+    return f"{100 * level:.10g} %"
 
 
 def share(part: float) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bsadvisor.errors import UsageError
 from bsadvisor.target.data import DataSource
 from bsadvisor.target.names import find_number
 from bsadvisor.target.optimizer import OptimizerInUse
 from bsadvisor.target.paths import PythonName
 from bsadvisor.target.spec import Said, TargetSpec
 from bsadvisor.target.user_code import UserCode
+
+LOWEST_RATE, HIGHEST_RATE = 1e-30, 1e30
+"""Beyond these, the square of a learning rate is no number any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,11 @@ def find_pair(spec: TargetSpec, data: DataSource, optimizer: OptimizerInUse, cod
         or (Said(value=optimizer.own_rate.peak, by=f"optimizer in {file}") if optimizer.own_rate else None)
         or (Said(value=optimizer.saved_rate.peak, by="checkpoint") if optimizer.saved_rate else None)
     )
+    if rate and not LOWEST_RATE < rate.value < HIGHEST_RATE:
+        raise UsageError(
+            f"the learning rate {rate.value:.3g}, from {rate.by}, is beyond all reason",
+            f"give one between {LOWEST_RATE:g} and {HIGHEST_RATE:g}: --lr RATE",
+        )
     return PairInUse(
         batch_size=known or assumed,
         learning_rate=rate,

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from torch.nn.modules.loss import _Loss
 from torch.utils.data import DataLoader, Dataset
 
-from bsadvisor.target.paths import PythonName, shown
+from bsadvisor.target.paths import PythonName, shown, typed
 
 _BUILDS = re.compile("model|net|build|make|create|get", re.IGNORECASE)
 """In the names of functions that may return a model; any other could start a training run."""
@@ -24,7 +25,7 @@ def no_model(module: ModuleType, where: PythonName, name: str, found: Any) -> tu
     file = shown(where.file)
     what = f"{file} defines no `{name}`" if found is None else f"`{name}` in {file} is a {kind_of(found)}"
     ready, unready = _models(module)
-    inside = _assigned_inside(where.file.read_text(encoding="utf-8"), name)
+    inside = _found_inside(where.file, lambda node: _assigns(node, name))
     if inside and not ready:
         return (
             f"{what} at module level: it is assigned inside {inside}",
@@ -34,7 +35,8 @@ def no_model(module: ModuleType, where: PythonName, name: str, found: Any) -> tu
         return what, f"add one to {file}: def model(): return MyModel()   (a torch.nn.Module)"
     candidates = {**ready, **unready}
     listed = "; ".join(f"{other}, {kind}" for other, kind in candidates.items())
-    return what, f"bsadvisor probe {file}:{next(iter(candidates))}   ({where.file.name} has: {listed})"
+    likeliest = PythonName(file=where.file, name=next(iter(candidates)))
+    return what, f"bsadvisor probe {typed(likeliest)}   ({where.file.name} has: {listed})"
 
 
 def _models(module: ModuleType) -> tuple[dict[str, str], dict[str, str]]:
@@ -66,11 +68,18 @@ def no_data(module: ModuleType, where: PythonName) -> tuple[str, str]:
         else f"`data` in {file} is a {kind_of(found)}, not a Dataset, a DataLoader or an iterable of batches"
     )
     loaders = [name for name in own_names(module) if isinstance(getattr(module, name), (DataLoader, Dataset))]
+    inside = _found_inside(where.file, _makes_a_loader)
+    if inside and not loaders:
+        return (
+            f"{what} at module level: a DataLoader is made inside {inside}",
+            f"add a function to {file} that makes it: def data(): ...; return DataLoader(...)",
+        )
     if not loaders:
         return what, f"add the training data to {file}: data = TensorDataset(inputs, targets)"
     loaders.sort(key=lambda name: "train" not in name.lower())
     listed = "; ".join(f"{name}, a {kind_of(getattr(module, name))}" for name in loaders)
-    command = f"bsadvisor probe {where} --data {file}:{loaders[0]}"
+    likeliest = PythonName(file=where.file, name=loaders[0])
+    command = f"bsadvisor probe {typed(where)} --data {typed(likeliest)}"
     return what, f"{command}   ({where.file.name} has: {listed})"
 
 
@@ -88,20 +97,24 @@ def own_names(module: ModuleType) -> list[str]:
     ]
 
 
-def _assigned_inside(source: str, name: str) -> str | None:
-    """The function or guard in which `name` is assigned, where only running the file would reach it."""
-    for block in ast.parse(source).body:
+def _found_inside(file: Path, wanted: Callable[[ast.expr], bool]) -> str | None:
+    """The function or guard that holds a piece of code, where only running the file would reach it."""
+    for block in ast.parse(file.read_bytes()).body:
         if not isinstance(block, (ast.FunctionDef, ast.If)):
             continue
-        stored = (
-            node
-            for node in ast.walk(block)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name
-        )
-        line = next((node.lineno for node in stored), None)
+        nodes = (node for node in ast.walk(block) if isinstance(node, ast.expr))
+        line = next((node.lineno for node in nodes if wanted(node)), None)
         if line is not None:
             return f"{block.name if isinstance(block, ast.FunctionDef) else 'the main guard'} (line {line})"
     return None
+
+
+def _assigns(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name
+
+
+def _makes_a_loader(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "DataLoader"
 
 
 def needed_arguments(function: Callable[..., Any]) -> list[str]:

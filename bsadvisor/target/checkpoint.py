@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bsadvisor.errors import CheckpointError
-from bsadvisor.target.paths import shown
+from bsadvisor.target.paths import shown, typed
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "model_state", "module", "weights", "net", "network")
 """Keys that weights are usually under, tried before any other."""
@@ -26,6 +26,9 @@ OPTIMIZERS = ("optimizer_state_dict", "optimizer", "optimizer_state", "optimizer
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DistributedDataParallel, torch.compile and Lightning put before every name."""
+
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+"""Of files that may hold a checkpoint."""
 
 NAMED = 3
 """At most so many names in an error."""
@@ -70,6 +73,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> str | None:
     weights = _with_tied(model, weights)
     _refuse_misfit(wanted, weights, checkpoint)
     model.load_state_dict(weights, strict=True)
+    _refuse_not_finite(model, checkpoint)
     return prefix or None
 
 
@@ -81,9 +85,10 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         found = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
         if len(found) != 1:
+            files = ", ".join(typed(file) for file in sorted(path.iterdir()) if file.suffix in SUFFIXES)
             raise CheckpointError(
                 f"{shown(path)} holds {len(found)} safetensors checkpoints",
-                "give one file: --checkpoint FILE.safetensors, or its .safetensors.index.json",
+                f"give one file: --checkpoint FILE, such as {files or 'last.pt'}",
             )
         return _files(found[0])
     if path.suffix != ".json":
@@ -118,7 +123,7 @@ def _read_pickle(path: Path, *, trust: bool) -> Any:
             raise _damaged(path, error) from None
         raise CheckpointError(
             f"{shown(path)} needs code to be read: {next(filter(None, code.groups()))}",
-            f"if you trust the file, let it run that code: --checkpoint {shown(path)} --trust-checkpoint",
+            f"if you trust the file, let it run that code: --checkpoint {typed(path)} --trust-checkpoint",
         ) from None
     except Exception as error:  # a trusted pickle may raise anything, a damaged one nearly
         raise _damaged(path, error) from None
@@ -131,7 +136,8 @@ def _can_be_mapped(path: Path) -> bool:
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines()
+    reason = type(error).__name__ + (f": {lines[0]}" if lines else "")
     return CheckpointError(
         f"{shown(path)} cannot be read as a checkpoint: {reason}",
         "it may be cut short: copy it again, or use another checkpoint of the run",
@@ -236,6 +242,17 @@ def _refuse_misfit(wanted: Mapping[str, Any], weights: Mapping[str, Any], checkp
         raise CheckpointError(
             f"{shown(checkpoint.path)} does not fit the model: {'; '.join(problems[:NAMED])}{more}",
             "build the model with the sizes of that run, or give the checkpoint of this model",
+        )
+
+
+def _refuse_not_finite(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Of parameters only: a buffer may well hold infinity, such as an attention mask."""
+    bad = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise CheckpointError(
+            f"{shown(checkpoint.path)} holds NaN or infinity in {bad[0]}{more}",
+            "the run had diverged by then: give an earlier checkpoint of it",
         )
 
 

@@ -76,7 +76,7 @@ def make_source(value: Any, *, code: UserCode, device: torch.device) -> DataSour
         return SampledData(value, code=code, device=device)
     if _is_map_style(value):
         return IndexedData(DataLoader(value), code=code, device=device, loader_is_the_users=False)
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict, Tensor, np.ndarray)):
+    if _may_yield_batches(value):
         return StreamData(value, code=code, batch_size=None)
     raise DataError(
         f"the data is a {type(value).__name__}, not a Dataset, a DataLoader or an iterable of batches",
@@ -254,6 +254,13 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
 def _draws_plainly(loader: DataLoader[Any]) -> bool:
     plain = type(loader.sampler) in (RandomSampler, SequentialSampler)
     return plain and type(loader.batch_sampler) is BatchSampler
+
+
+def _may_yield_batches(value: Any) -> bool:
+    """Not a tuple of tensors: that is one batch, or a whole data set."""
+    if isinstance(value, tuple) and all(isinstance(part, Tensor) for part in value):
+        return False
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict, Tensor, np.ndarray))
 
 
 def _is_map_style(value: Any) -> bool:

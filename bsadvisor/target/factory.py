@@ -124,6 +124,12 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
             f"all {every} parameters of the model are frozen" if every else "the model has no parameters",
             "let training's parameters require a gradient: parameter.requires_grad_(True)",
         )
+    unmeasurable = next((name for name, p in parameters.items() if p.is_complex()), None)
+    if unmeasurable:
+        raise TargetError(
+            f"{unmeasurable} is complex: only real parameters can be measured",
+            "keep its real and imaginary parts as two parameters, as torch.view_as_real gives them",
+        )
     return parameters
 
 

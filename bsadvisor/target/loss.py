@@ -24,11 +24,6 @@ IGNORED_LABEL = -100
 
 _ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
-WRITE_A_LOSS = (
-    "write it in the target's file: def loss(model, batch): inputs, targets = batch; "
-    "return cross_entropy(model(inputs), targets)   (any scalar: the mean over the batch's examples)"
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
@@ -58,7 +53,18 @@ def label_counts(batch: Any) -> int | None:
     labels = integer_targets(batch)
     if labels is None or labels.ndim < 2 or labels.shape[-1] == 1:
         return None
-    return int((labels != IGNORED_LABEL).sum())
+    counted = labels != IGNORED_LABEL
+    if _repeat_the_inputs(batch, labels, counted):
+        counted = counted[:, 1:]
+    return int(counted.sum())
+
+
+def _repeat_the_inputs(batch: Any, labels: Tensor, counted: Tensor) -> bool:
+    """Labels that are the inputs again are shifted by the model itself, which never predicts the first."""
+    inputs = batch.get("input_ids") if isinstance(batch, Mapping) else batch[0]
+    if not isinstance(inputs, Tensor) or inputs.shape != labels.shape:
+        return False
+    return torch.equal(inputs[counted], labels[counted].to(inputs.dtype))
 
 
 def class_labels(batch: Any) -> Tensor | None:
@@ -86,7 +92,8 @@ def on_pairs(criterion: Callable[[Tensor, Tensor], Any]) -> LossFunction:
     def loss(model: nn.Module, batch: Any) -> Any:
         if not (isinstance(batch, (list, tuple)) and len(batch) == 2):
             raise TargetError(
-                f"the loss compares outputs with targets, but a batch is {_shape_of(batch)}", WRITE_A_LOSS
+                f"the loss compares outputs with targets, but a batch is {_shape_of(batch)}",
+                _write_a_loss(batch),
             )
         inputs, targets = batch
         return criterion(model(inputs), targets)
@@ -134,7 +141,7 @@ def _without_last_one(shape: torch.Size) -> torch.Size:
 def _shapes_differ(loss: str, outputs: Tensor, targets: Tensor) -> TargetError:
     return TargetError(
         f"{loss} of outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}: they do not fit",
-        WRITE_A_LOSS,
+        _write_a_loss((outputs, targets)),
     )
 
 
@@ -163,18 +170,19 @@ def _infer(model: nn.Module, batch: Any, code: UserCode) -> Loss:
     else:
         found = _infer_from_output(model, batch, code)
     if found is None:
-        raise TargetError(f"no loss can be inferred from a batch that is {_shape_of(batch)}", WRITE_A_LOSS)
+        raise TargetError(
+            f"no loss can be inferred from a batch that is {_shape_of(batch)}", _write_a_loss(batch)
+        )
     return found
 
 
 def _infer_from_pair(model: nn.Module, batch: Any, code: UserCode) -> Loss | None:
     inputs, targets = batch
-    if not _takes_one(model):
-        return _infer_from_output(model, batch, code)
-    output = _try_forward(model, lambda: model(inputs), code)
-    if not isinstance(output, Tensor):
-        return _infer_from_output(model, batch, code)
-    return _infer_from_targets(output, targets)
+    if _takes(model, inputs):
+        output = _try_forward(model, lambda: model(inputs), batch, code)
+        if isinstance(output, Tensor):
+            return _infer_from_targets(output, targets)
+    return _infer_from_output(model, batch, code) if _takes(model, inputs, targets) else None
 
 
 def _infer_from_targets(output: Tensor, targets: Any) -> Loss | None:
@@ -193,12 +201,13 @@ def _infer_from_targets(output: Tensor, targets: Any) -> Loss | None:
 
 
 def _infer_from_output(model: nn.Module, batch: Any, code: UserCode) -> Loss | None:
-    output = _try_forward(model, lambda: _forward(model, batch), code)
+    output = _try_forward(model, lambda: _forward(model, batch), batch, code)
     return None if _loss_in(output) is None else Loss(function=_loss_of_output, found="the output's loss")
 
 
-def _try_forward(model: nn.Module, forward: Callable[[], Any], code: UserCode) -> Any:
-    with _leaving_no_trace(model), code.run("the forward pass of the first batch", remedy=WRITE_A_LOSS):
+def _try_forward(model: nn.Module, forward: Callable[[], Any], batch: Any, code: UserCode) -> Any:
+    remedy = f"let the model take a batch as the data yields it, or its loss: {_write_a_loss(batch)}"
+    with _leaving_no_trace(model), code.run("the forward pass of the first batch", remedy=remedy):
         return forward()
 
 
@@ -218,15 +227,22 @@ def _forward(model: nn.Module, batch: Any) -> Any:
 
 
 def _loss_in(output: Any) -> Any:
-    """The loss that a model computed itself, as those of transformers do."""
-    return output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    """The loss that a model computed itself: under its name, or as the only scalar of a tuple."""
+    if isinstance(output, Mapping):
+        return output.get("loss")
+    if isinstance(output, tuple) and not hasattr(output, "loss"):
+        scalars = [part for part in output if isinstance(part, Tensor) and part.ndim == 0]
+        return scalars[0] if len(scalars) == 1 else None
+    return getattr(output, "loss", None)
 
 
-def _takes_one(model: nn.Module) -> bool:
-    """Whether forward can be called with the inputs alone."""
-    parameters = inspect.signature(model.forward).parameters.values()
-    needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    return len(needed) <= 1
+def _takes(model: nn.Module, *parts: Any) -> bool:
+    """Whether forward can be called with these parts of a batch."""
+    try:
+        inspect.signature(model.forward).bind(*parts)
+    except TypeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -244,6 +260,21 @@ def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
 
 def _are_integers(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+
+
+def _write_a_loss(batch: Any) -> str:
+    """The function to add to the file, with the parts of this batch by their names."""
+    parts = "inputs, targets = batch"
+    if isinstance(batch, Mapping) and len(batch) > 1:
+        first, *_, last = batch
+        last = next((key for key in LABEL_KEYS if key in batch), last)
+        parts = f"inputs, targets = batch[{first!r}], batch[{last!r}]"
+    elif isinstance(batch, (list, tuple)) and len(batch) > 2:
+        parts = "inputs, *_, targets = batch"
+    return (
+        f"write it in the target's file: def loss(model, batch): {parts}; "
+        "return cross_entropy(model(inputs), targets)   (any scalar: the mean over the batch's examples)"
+    )
 
 
 def _shape_of(batch: Any) -> str:

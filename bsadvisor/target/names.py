@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bsadvisor.errors import DataError, TargetError
 from bsadvisor.target.candidates import needed_arguments, no_data, no_model, own_names
-from bsadvisor.target.paths import PythonName, shown
+from bsadvisor.target.paths import PythonName, shown, typed
 from bsadvisor.target.user_code import UserCode
 
 
@@ -38,7 +38,9 @@ def find_data(code: UserCode, file: PythonName, *, named: PythonName | None) -> 
     """The training data under a given name, or `data` in the file, or its only DataLoader."""
     found = find_named(code, named) if named else _unnamed_data(code, file)
     if _is_function(found):
-        return _call(code, found, named.name if named and named.name else "data", named or file)
+        return _call(
+            code, found, named.name if named and named.name else "data", named or file, flag="--data "
+        )
     return found
 
 
@@ -90,14 +92,16 @@ def find_named(code: UserCode, where: PythonName) -> Any:
     return getattr(module, str(where.name))
 
 
-def _call(code: UserCode, function: Callable[..., Any], name: str, where: PythonName) -> Any:
-    """Call a function or class of the user's that must need no arguments."""
+def _call(
+    code: UserCode, function: Callable[..., Any], name: str, where: PythonName, *, flag: str = ""
+) -> Any:
+    """Call a function or class of the user's that must need no arguments; `flag` names another one."""
     needed = needed_arguments(function)
     if needed:
         raise TargetError(
             f"`{name}` in {shown(where.file)} wants arguments: {', '.join(needed)}",
             f"give them defaults, or add a function without: def build(): return {name}(...)"
-            f"   and name it: {shown(where.file)}:build",
+            f"   and name it: {flag}{typed(PythonName(file=where.file, name='build'))}",
         )
     with code.run(
         f"`{name}`", remedy=f"mend `{name}` in {shown(where.file)}; it is called without arguments"

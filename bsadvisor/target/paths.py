@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def parse_full_python_name(text: str, folder: Path, said_by: str) -> PythonName:
     if parsed.name is None:
         raise UsageError(f"{said_by} {text}: which name in which file?", "write FILE.py:NAME")
     return parsed
+
+
+def typed(where: Path | PythonName) -> str:
+    """The same as a word of a command that a shell can take."""
+    return shlex.quote(shown(where) if isinstance(where, Path) else str(where))
 
 
 def shown(path: Path) -> str:

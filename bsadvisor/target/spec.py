@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bsadvisor.errors import CheckpointError, TargetError, UsageError
-from bsadvisor.target.paths import PythonName, parse_full_python_name, parse_python_name, shown
+from bsadvisor.target.paths import PythonName, parse_full_python_name, parse_python_name, shown, typed
 from bsadvisor.target.yaml_file import DataSection, OptimizerSection, YamlFile, read_yaml
 from bsadvisor.values import TargetRequest
 
@@ -60,6 +60,13 @@ class TargetSpec:
 
 def read_spec(request: TargetRequest) -> TargetSpec:
     """Merge the flags over `bsadvisor.yaml`."""
+    try:
+        return _read_spec(request)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise TargetError(f"{error.filename}: {error.strerror}", "check the path") from None
+
+
+def _read_spec(request: TargetRequest) -> TargetSpec:
     _check_flags(request)
     here = Path.cwd()
     typed = parse_python_name(request.target, here) if request.target else None
@@ -137,7 +144,7 @@ def _check_python_file(file: Path) -> None:
     if file.suffix != ".py":
         raise TargetError(
             f"{shown(file)} is not a Python file",
-            f"bsadvisor probe model.py --checkpoint {shown(file)}   (where model.py builds the model)",
+            f"bsadvisor probe model.py --checkpoint {typed(file)}   (where model.py builds the model)",
         )
 
 
@@ -145,9 +152,10 @@ def _checkpoint(request: TargetRequest, settings: YamlFile, folder: Path) -> Pat
     if request.checkpoint is None and settings.checkpoint is None:
         return None
     path = Path(request.checkpoint) if request.checkpoint else folder / str(settings.checkpoint)
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
+        problem = "neither a file nor a directory" if path.exists() else "no such checkpoint"
         raise CheckpointError(
-            f"{shown(path)}: no such checkpoint", "check the path given as --checkpoint or in the YAML"
+            f"{shown(path)}: {problem}", "check the path given as --checkpoint or in the YAML"
         )
     return path
 
@@ -156,11 +164,11 @@ def _data(
     request: TargetRequest, section: DataSection | None, folder: Path, said_by: str
 ) -> tuple[PythonName | None, Path | None]:
     if request.data is not None:
-        return parse_full_python_name(request.data, Path.cwd(), "--data"), None
+        return _existing_name(request.data, Path.cwd(), "--data"), None
     if section is None:
         return None, None
     if section.loader is not None:
-        return parse_full_python_name(section.loader, folder, f"{said_by}: data.loader"), None
+        return _existing_name(section.loader, folder, f"{said_by}: data.loader"), None
     if section.format != "npz":
         raise UsageError(
             f"{said_by}: data of format {section.format} is not read by this version",
@@ -177,7 +185,13 @@ def _loss(request: TargetRequest, settings: YamlFile, folder: Path, said_by: str
         return text
     if ":" not in text:
         raise UsageError(f"{by} {text}: not a loss", f"give {' or '.join(CRITERIA)}, or FILE.py:NAME")
-    return parse_full_python_name(text, base, by)
+    return _existing_name(text, base, by)
+
+
+def _existing_name(text: str, folder: Path, said_by: str) -> PythonName:
+    parsed = parse_full_python_name(text, folder, said_by)
+    _check_python_file(parsed.file)
+    return parsed
 
 
 def _optimizer(request: TargetRequest, section: OptimizerSection | None) -> OptimizerSpec | None:

@@ -70,7 +70,7 @@ class Target:
     def loss(self, batch: Any) -> Tensor:
         """The scalar training loss of a batch, with its graph."""
         batch = self.surroundings.prepare(batch)
-        remedy = "a loss is called as loss(model, batch), with a batch as the data yields it"
+        remedy = "mend it or the data: it is called as loss(model, batch), with a batch as the data yields it"
         with self.code.run("the loss", remedy=remedy), self.surroundings.autocast():
             value = self.users_loss.function(self.model, batch)
         return _scalar(value)

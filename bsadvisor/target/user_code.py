@@ -17,7 +17,7 @@ from types import ModuleType
 import torch
 
 from bsadvisor.errors import BsadvisorError, TargetError
-from bsadvisor.target.paths import shown
+from bsadvisor.target.paths import shown, typed
 
 SLOW_IMPORT_SECONDS = 20.0
 
@@ -55,9 +55,9 @@ class UserCode:
         sys.path[:], sys.argv[:] = self._path, self._argv
         try:
             yield
-        except BsadvisorError:
+        except (BsadvisorError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit too, and whatever else the user's code may raise
             if _is_out_of_memory(error):
                 raise
             raise TargetError(f"{doing} failed{_where(error)}: {_what(error)}", remedy) from error
@@ -81,7 +81,7 @@ class UserCode:
             _patience(file, self._notify),
             self.run(
                 f"importing {shown(file)}",
-                remedy=f"run `python {shown(file)}` for the whole traceback; "
+                remedy=f"run `python {typed(file)}` for the whole traceback; "
                 "a training loop belongs under `if __name__ == '__main__':`",
             ),
         ):

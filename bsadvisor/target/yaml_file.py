@@ -120,10 +120,11 @@ def _parse(path: Path) -> tuple[str, Any]:
         text = path.read_text(encoding="utf-8")
         return text, yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(
-            f"{shown(path)} cannot be read: {error}", "check the path given as --config"
+            f"{shown(path)} cannot be read: {reason}", "check the path given as --config"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
@@ -131,7 +132,7 @@ def _parse(path: Path) -> tuple[str, Any]:
 
 
 def _what(problem: Any, where: tuple[str, ...]) -> str:
-    key = ".".join(where) or "the file"
+    key = ".".join(where)
     if problem["type"] == "extra_forbidden":
         return f"unknown key `{key}`"
     if problem["type"] == "missing":
@@ -139,7 +140,8 @@ def _what(problem: Any, where: tuple[str, ...]) -> str:
     if problem["type"] == "value_error":
         return f"`{key}` {problem['ctx']['error']}"
     if problem["type"] == "model_type":
-        return f"`{key}` should be a section with keys, not {problem['input']!r}"
+        section = f"`{key}` should be a section" if key else "it should be a file"
+        return f"{section} with keys, not {problem['input']!r}"
     return f"`{key}` {problem['msg'].removeprefix('Input ')}, not {problem['input']!r}"
 
 

@@ -107,7 +107,9 @@ def test_a_value_that_nothing_can_be_measured_with_is_refused(
 def test_a_flag_that_cannot_be_read_is_wrong_usage(run: Run, recording: Recording, flags: str) -> None:
     finished = run("probe", "model.py", *flags.split())
     assert finished.code == 2
-    assert flags.split()[0] in finished.err
+    problem, remedy = finished.err.splitlines()
+    assert flags.split()[0] in problem
+    assert remedy == "  try: bsadvisor probe --help"
     assert recording.asked == {}
 
 
@@ -150,6 +152,30 @@ def test_an_output_that_cannot_be_written_is_refused_before_measuring(
     assert recording.asked == {}
 
 
+def test_a_file_that_is_no_report_is_not_replaced_by_one(
+    run: Run, recording: Recording, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.py"
+    model.write_text("model = 1  # measured with bsadvisor\n")
+    assert run("probe", model, "--output", model).code == 4
+    assert run("probe", model, "--output", model).err.splitlines()[0].endswith("and is no report")
+    assert model.read_text() == "model = 1  # measured with bsadvisor\n"
+    assert recording.asked == {}
+
+
+@pytest.mark.parametrize("format", reports.FORMATS)
+def test_an_older_report_of_any_format_is_replaced(
+    run: Run, recording: Recording, tmp_path: Path, format: str
+) -> None:
+    for _ in range(2):
+        assert run("probe", "model.py", "--output", tmp_path / "r", "--format", format).code == 0
+
+
+def test_an_empty_file_is_filled(run: Run, recording: Recording, tmp_path: Path) -> None:
+    (tmp_path / "r.json").touch()
+    assert run("probe", "model.py", "--output", tmp_path / "r.json").code == 0
+
+
 def test_what_is_no_plain_file_is_not_replaced_by_a_report(
     run: Run, recording: Recording, tmp_path: Path
 ) -> None:
@@ -162,7 +188,7 @@ def test_what_is_no_plain_file_is_not_replaced_by_a_report(
 def test_an_existing_report_is_replaced_and_a_link_to_it_kept(
     run: Run, recording: Recording, tmp_path: Path
 ) -> None:
-    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "real.json").write_text(reports.render(recording.report, "yaml"), encoding="utf-8")
     (tmp_path / "link.json").symlink_to("real.json")
     run("probe", "model.py", "--output", tmp_path / "link.json")
     assert (tmp_path / "link.json").is_symlink()
@@ -225,7 +251,7 @@ def test_resuming_from_what_is_no_report_is_refused(run: Run, recording: Recordi
     (tmp_path / "notes.json").write_text("{}")
     finished = run("probe", "model.py", "--resume", tmp_path / "notes.json")
     assert finished.code == 4
-    assert "is not a report" in finished.err
+    assert "cannot be read as a report" in finished.err
     assert recording.asked == {}
 
 

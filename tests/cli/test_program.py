@@ -47,11 +47,20 @@ def test_only_commands_that_exist_are_offered(spawn: Run) -> None:
     assert all("..." not in line for line in commands)
 
 
-@pytest.mark.parametrize("command", ["", "nonsense", "show", "probe a.py b.py", "init a b"])
-def test_what_cannot_be_understood_is_wrong_usage(spawn: Run, command: str) -> None:
-    finished = spawn(f"bsadvisor {command}")
-    assert finished.code == 2
-    assert "Traceback" not in finished.err
+@pytest.mark.parametrize("command", ["nonsense", "show", "probe a.py b.py", "init a b"])
+def test_what_cannot_be_understood_is_wrong_usage_in_two_lines(run: Run, command: str) -> None:
+    finished = run(*command.split())
+    assert (finished.code, finished.out) == (2, "")
+    problem, remedy = finished.err.splitlines()
+    assert problem.startswith("error: ")
+    assert remedy.startswith("  try: bsadvisor ")
+    assert remedy.endswith(" --help")
+
+
+def test_without_a_command_the_help_is_shown_as_wrong_usage(run: Run) -> None:
+    finished = run()
+    assert (finished.code, finished.out) == (2, "")
+    assert "Commands:" in finished.err
 
 
 @pytest.mark.parametrize("command", ["bsadvisor --help", "bsadvisor probe --help", f"{TAB} bsadvisor"])
@@ -83,3 +92,16 @@ def test_a_full_disk_behind_stdout_is_an_output_that_cannot_be_written(spawn: Ru
     assert finished.code == 4
     assert finished.err.startswith("error: stdout cannot be written: ")
     assert len(finished.err.splitlines()) == 2
+
+
+def test_a_closed_stdout_is_an_output_that_cannot_be_written(spawn: Run) -> None:
+    finished = spawn("bsadvisor explain >&-")
+    assert finished.code == 4
+    assert finished.err.startswith("error: stdout cannot be written: ")
+
+
+def test_a_closed_stderr_is_no_error(spawn: Run, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(reports.to_json(contract_report()), encoding="utf-8")
+    shown = spawn("bsadvisor show report.json")
+    assert spawn("bsadvisor show report.json 2>&- <&-") == shown
+    assert spawn("bsadvisor show missing.json 2>&-").code == 4

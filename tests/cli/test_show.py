@@ -40,6 +40,12 @@ def test_a_report_is_written_to_a_file_in_the_format_of_its_ending(
     assert (tmp_path / "report.md").read_text("utf-8") == reports.render(contract_report(), "markdown")
 
 
+def test_a_file_that_is_no_report_is_not_replaced_by_one(run: Run, saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert run("show", saved, "--output", tmp_path / "notes.txt").code == 4
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize("content", [b"{}", b"[1, 2", b"\xff\xfe", b""])
 def test_a_file_that_is_no_report_is_refused_in_two_lines(run: Run, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.json").write_bytes(content)

@@ -85,5 +85,6 @@ def test_factors_counts_and_shares_read_as_in_the_readme() -> None:
     assert numbers.counted(1437, "image") == "1,437 images"
     assert numbers.percent(0.8) == "80 %"
     assert numbers.percent(0.999) == "99.9 %"
+    assert numbers.percent(0.99999) == "99.999 %"
     assert numbers.share(0.4123) == "41 %"
     assert numbers.seconds(6.24) == "6.2"

@@ -99,7 +99,7 @@ def test_todays_pair_is_kept_with_the_reason_and_said_once() -> None:
 
 def test_initial_weights_are_named_and_nothing_is_recommended() -> None:
     text = shown(sample.initial_weights())
-    assert "demo/model.py · initial weights" in text
+    assert "demo/model.py · no checkpoint" in text
     assert "No change recommended" in text
     assert "Try" not in text
 
@@ -180,12 +180,12 @@ def test_an_open_upper_end_is_said_of_everything_that_follows_from_it() -> None:
 
 def test_the_best_single_step_is_never_offered_for_training() -> None:
     text = shown(contract_report())
-    assert "η = 3.1e-2 [2.4e-2, 4.0e-2] along the optimizer's direction" in text
+    assert "η 3.1e-2 [2.4e-2, 4.0e-2] along the optimizer's direction" in text
     assert "never a learning rate to train with" in text
 
 
 def test_the_noisiest_layers_are_named_first() -> None:
-    assert "head.weight 50 %, features.0.weight 28 %, head.bias 21 %\n" in shown(contract_report())
+    assert "head.weight: 50 %, features.0.weight: 28 %, head.bias: 21 %\n" in shown(contract_report())
 
 
 @pytest.mark.parametrize(

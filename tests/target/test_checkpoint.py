@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,11 @@ def test_a_missing_shard_is_named(user: User) -> None:
 def test_a_directory_without_safetensors_is_told(user: User) -> None:
     user.write(TWO_LAYERS)
     (user.folder / "run").mkdir()
-    assert "run holds 0 safetensors checkpoints" in user.fails(CheckpointError, checkpoint="run")
+    (user.folder / "run" / "step 9.pt").touch()
+    error = user.fails(CheckpointError, checkpoint="run")
+    assert error == (
+        "run holds 0 safetensors checkpoints\ngive one file: --checkpoint FILE, such as 'run/step 9.pt'"
+    )
 
 
 def test_a_json_that_is_no_index_is_told(user: User) -> None:
@@ -216,3 +221,32 @@ def test_the_checkpoint_is_not_changed_by_training_the_target(user: User) -> Non
             parameter.zero_()
     assert Path("last.pt").read_bytes() == before
     assert has_weights(user.load(checkpoint="last.pt"))
+
+
+def test_weights_that_are_not_finite_are_named(user: User) -> None:
+    diverged = {**WEIGHTS, "1.bias": torch.tensor([1.0, float("nan"), 2.0])}
+    user.write(TWO_LAYERS)
+    torch.save(diverged, "last.pt")
+    error = user.fails(CheckpointError, checkpoint="last.pt")
+    assert "last.pt holds NaN or infinity in 1.bias" in error
+    assert "an earlier checkpoint" in error
+
+
+def test_a_buffer_may_hold_infinity(user: User) -> None:
+    user.write(
+        MODEL
+        + "    class Net(nn.Linear):\n"
+        + "        def __init__(self):\n"
+        + "            super().__init__(4, 3)\n"
+        + "            self.register_buffer('mask', torch.tensor([-torch.inf]))\n"
+        + "    model, data = Net, TensorDataset(inputs, targets)\n"
+    )
+    torch.save({**nn.Linear(4, 3).state_dict(), "mask": torch.tensor([-torch.inf])}, "last.pt")
+    assert user.load(checkpoint="last.pt").description.checkpoint == "last.pt"
+
+
+def test_a_pipe_is_no_checkpoint(user: User) -> None:
+    user.write(TWO_LAYERS)
+    os.mkfifo("last.pt")
+    error = user.fails(CheckpointError, checkpoint="last.pt")
+    assert "last.pt: neither a file nor a directory" in error

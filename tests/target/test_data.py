@@ -345,3 +345,8 @@ def test_a_wrong_npz_file_is_told(tmp_path: Path, content: Any, message: str) ->
         np.savez(path, **content)
     with pytest.raises(DataError, match=message):
         read_npz(path)
+
+
+def test_a_tuple_of_tensors_is_no_series_of_batches(user: User) -> None:
+    user.write(MODEL + "    model, data = nn.Linear(4, 3), (inputs, targets)")
+    assert "the data is a tuple, not a Dataset" in user.fails(DataError)

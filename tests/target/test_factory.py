@@ -76,6 +76,11 @@ def test_a_constant_that_makes_no_sense_is_told(user: User, constant: str, messa
     assert message in user.fails(TargetError)
 
 
+def test_complex_parameters_are_refused(user: User) -> None:
+    user.write(PLAIN.replace("nn.Linear(4, 3)", "nn.Linear(4, 3, dtype=torch.complex64)"))
+    assert "weight is complex: only real parameters can be measured" in user.fails(TargetError)
+
+
 def test_a_frozen_model_is_refused(user: User) -> None:
     user.write(PLAIN + "    model.requires_grad_(False)")
     assert "all 2 parameters of the model are frozen" in user.fails(TargetError)

@@ -171,6 +171,47 @@ def test_an_output_with_a_loss_is_the_loss(user: User, data: str) -> None:
     assert target.loss(next(target.data.fetch([range(5)]))).requires_grad
 
 
+@pytest.mark.parametrize("returned", ["logits, loss", "loss, logits, logits.mean(0)"])
+def test_the_only_scalar_of_a_tuple_is_the_loss(user: User, returned: str) -> None:
+    user.write(
+        MODEL
+        + "    class Net(nn.Linear):\n"
+        + "        def forward(self, x, y=None):\n"
+        + "            logits = super().forward(x)\n"
+        + "            loss = None if y is None else nn.functional.cross_entropy(logits, y)\n"
+        + f"            return {returned}\n"
+        + "    model = Net(4, 3)\n    data = TensorDataset(inputs, targets)"
+    )
+    target = user.load()
+    assert target.facts.loss_from == "the output's loss"
+    batch = next(target.data.fetch([range(8)]))
+    logits = F.linear(batch[0], target.parameters["weight"], target.parameters["bias"])
+    assert torch.allclose(target.loss(batch), F.cross_entropy(logits, batch[1]))
+
+
+def test_a_tuple_with_two_scalars_is_not_guessed_from(user: User) -> None:
+    user.write(
+        MODEL
+        + "    class Net(nn.Linear):\n"
+        + "        def forward(self, x):\n            return super().forward(x).mean(), x.mean()\n"
+        + "    model = Net(4, 3)\n    data = TensorDataset(inputs, targets)"
+    )
+    assert "no loss can be inferred" in user.fails(TargetError)
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts"),
+    [
+        ("{'image': inputs, 'label': targets, 'id': 1}", "batch['image'], batch['label']"),
+        ("{'image': inputs, 'cls': targets}", "batch['image'], batch['cls']"),
+        ("(inputs, inputs, targets)", "inputs, *_, targets = batch"),
+    ],
+)
+def test_the_loss_to_write_names_the_parts_of_the_batch(user: User, batch: str, parts: str) -> None:
+    user.write(MODEL + f"    model = nn.Linear(4, 3)\n    data = [{batch}]")
+    assert parts in user.fails(TargetError)
+
+
 def test_an_output_that_is_a_dict_with_a_loss_is_the_loss(user: User) -> None:
     user.write(
         MODEL + OWN_LOSS.replace("SimpleNamespace(loss=", "dict(loss=") + "    data = [(inputs, targets)]"
@@ -270,7 +311,10 @@ MASKED = torch.tensor([[1, 2, -100], [-100, -100, 4]])
 @pytest.mark.parametrize(
     ("batch", "count"),
     [
-        ({"input_ids": MASKED, "labels": MASKED}, 3),
+        ({"input_ids": torch.zeros(2, 3), "labels": MASKED}, 3),
+        ({"labels": MASKED}, 3),
+        ({"input_ids": MASKED.clamp(min=0), "labels": MASKED}, 2),
+        ([MASKED.clamp(min=0), MASKED], 2),
         ([torch.zeros(2, 3), MASKED], 3),
         ([torch.zeros(2, 3), torch.tensor([1, 2])], None),
         ([torch.zeros(2, 3), torch.zeros(2, 3)], None),

@@ -134,8 +134,9 @@ def test_no_target_at_all_says_what_to_type(user: User) -> None:
         ("data: {format: csv, path: c}", "data of format csv is not read by this version\ngive format: npz"),
         ("data: {loader: model.py}", "data.loader model.py: which name in which file?"),
         ("loss: hinge", "bsadvisor.yaml: loss hinge: not a loss\ngive cross_entropy or mse"),
-        ("- a\n- b", "`the file` should be a section with keys"),
+        ("- a\n- b", "it should be a file with keys, not"),
         ("a: [1", "bsadvisor.yaml:2: not YAML"),
+        ("a: " + "[" * 3000, "bsadvisor.yaml: not YAML: it cannot be parsed"),
         ("!!python/object/apply:os.getcwd []", "not YAML"),
     ],
 )
@@ -185,3 +186,21 @@ def test_a_directory_is_refused(user: User) -> None:
 def test_a_missing_checkpoint_is_named_before_anything_runs(user: User) -> None:
     user.write("    raise AssertionError")
     assert "gone.pt: no such checkpoint" in user.fails(CheckpointError, checkpoint="gone.pt")
+
+
+@pytest.mark.parametrize("flag", ["data", "loss"])
+def test_a_missing_file_of_a_flag_is_told_like_a_missing_target(user: User, flag: str) -> None:
+    user.write(PLAIN)
+    error = user.fails(TargetError, **{flag: "other.py:name"})
+    assert error == "other.py: no such file\nPython files there: model.py"
+
+
+def test_a_name_that_no_file_can_have_is_told(user: User) -> None:
+    assert "File name too long" in user.fails(TargetError, "x" * 5000 + ".py")
+
+
+@pytest.mark.parametrize("rate", [1e-300, 1e300])
+def test_a_learning_rate_beyond_all_reason_is_refused(user: User, rate: float) -> None:
+    user.write(PLAIN + f"    LEARNING_RATE = {rate}\n")
+    error = user.fails(UsageError)
+    assert f"the learning rate {rate:.3g}, from LEARNING_RATE in model.py, is beyond all reason" in error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import sys
 import time
 
@@ -240,3 +241,41 @@ def test_data_may_be_in_another_file_and_a_function(user: User) -> None:
 def test_a_failing_data_function_is_told(user: User) -> None:
     user.write(MODEL + "    model = nn.Linear(4, 3)\n    def data(): raise OSError('gone')")
     assert "`data` failed at model.py:8 in data: OSError: gone" in user.fails(TargetError)
+
+
+def test_a_loader_made_where_only_a_run_reaches_is_found(user: User) -> None:
+    user.write(
+        MODEL
+        + "    import torch.utils.data as tud\n    model = nn.Linear(4, 3)\n"
+        + "    def main():\n        train = tud.DataLoader(TensorDataset(inputs, targets))"
+    )
+    error = user.fails(DataError)
+    assert "a DataLoader is made inside main (line 10)" in error
+    assert "def data(): ...; return DataLoader(...)" in error
+
+
+def test_commands_can_be_typed_whatever_the_file_is_called(user: User) -> None:
+    user.write(MODEL + "    net = nn.Linear(4, 3)", "my model.py")
+    assert "bsadvisor probe 'my model.py:net'" in user.fails(TargetError, "my model.py")
+    user.write(
+        MODEL + "    model = nn.Linear(4, 3)\n    a, b = [DataLoader(inputs) for _ in '12']", "it's.py"
+    )
+    error = user.fails(DataError, "it's.py")
+    command = next(line for line in error.splitlines() if line.startswith("bsadvisor")).split("   (")[0]
+    assert shlex.split(command) == ["bsadvisor", "probe", "it's.py", "--data", "it's.py:a"]
+
+
+def test_data_that_wants_arguments_is_told_the_flag_for_another(user: User) -> None:
+    user.write(MODEL + "    model = nn.Linear(4, 3)\n    def data(split): return inputs")
+    assert "and name it: --data model.py:build" in user.fails(TargetError)
+
+
+@pytest.mark.parametrize("raised", ["GeneratorExit", "type('Own', (BaseException,), {})"])
+def test_whatever_the_file_raises_is_an_error_of_the_file(user: User, raised: str) -> None:
+    user.write(f"    raise {raised}")
+    assert "importing model.py failed at model.py:1" in user.fails(TargetError)
+
+
+def test_a_file_in_another_encoding_is_searched_too(user: User) -> None:
+    (user.folder / "model.py").write_bytes(b"# -*- coding: latin-1 -*-\nword = '\xe9'\n")
+    assert "model.py defines no `model`" in user.fails(TargetError)
