@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bsadvisor.measure import norms
+
 CHUNK = 2**18
 """Elements that are signed and folded at a time: a scratch tensor that stays in the cache."""
 
@@ -60,20 +62,27 @@ class Sketch:
         """The sketch of flat tensors, and their norms: those of `short`, then of `long`."""
         parts = list(gradients)
         short = [parts[number] for number in self.short]
-        norms = list(torch._foreach_norm(short)) if short else []
+        lengths = list(torch._foreach_norm(short)) if short else []
         for number in self.long:
-            parts[number], norm = self._fold(parts[number], self.widths[number], self._offsets[number])
-            norms.append(norm)
-        return torch.cat(parts), torch.stack(norms)
+            parts[number], length = self._fold(parts[number], self.widths[number], self._offsets[number])
+            lengths.append(length)
+        return torch.cat(parts), torch.stack(lengths)
 
     def _fold(self, gradient: Tensor, width: int, offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
-        folded, norms = gradient.new_zeros(width), []
+        folds: list[Tensor] = []
+        partial: list[Tensor] = []
         for chunk, offset in zip(torch.split(gradient, CHUNK), offsets, strict=True):
             signed = chunk * self._pool[offset : offset + chunk.numel()]
-            whole = signed.numel() - signed.numel() % width
-            rows, rest = signed[:whole].view(-1, width), signed[whole:]
-            folded += rows.sum(0)
-            folded[: rest.numel()] += rest
-            # Norms of rows, whose squares `sum` adds pairwise: float32 loses nothing that counts.
-            norms += [torch.linalg.vector_norm(rows, dim=1), torch.linalg.vector_norm(rest)[None]]
-        return folded, torch.cat(norms).square().sum().sqrt()
+            partial += torch._foreach_norm(torch.split(signed, norms.CHUNK))
+            folds.append(_fold_chunk(signed, width))
+        folded = folds[0] if len(folds) == 1 else torch.stack(folds).sum(0)
+        return folded, partial[0] if len(partial) == 1 else torch.stack(partial).square().sum().sqrt()
+
+
+def _fold_chunk(signed: Tensor, width: int) -> Tensor:
+    """Add up a chunk in rows of `width`; the last row may be shorter."""
+    whole = signed.numel() - signed.numel() % width
+    folded = signed[:whole].view(whole // width, width).sum(0)
+    if whole < signed.numel():
+        folded[: signed.numel() - whole] += signed[whole:]
+    return folded

@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from bsadvisor.measure.accumulator import MAX_BLOCKS, GradientAccumulator
-from bsadvisor.measure.sketch import Sketch
+from bsadvisor.measure.sketch import CHUNK, Sketch
 from bsadvisor.theory import noise_scale as theory
 
 SHAPES = {"a.weight": (30, 20), "a.bias": (30,), "b.weight": (5, 30)}
@@ -99,6 +99,15 @@ def test_sketched_inner_products_are_unbiased_and_as_close_as_promised() -> None
     spread = np.std(errors)
     assert abs(np.mean(errors)) < 3.5 * spread / np.sqrt(60)
     assert spread < 1.5 * np.sqrt(2 / 4096)
+
+
+@pytest.mark.parametrize("size", [1, 4096, 4097, CHUNK - 1, CHUNK, CHUNK + 10, 2 * CHUNK + 4095])
+def test_every_length_is_sketched_with_its_exact_norm(size: int) -> None:
+    tensor = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    row, norms = Sketch([size], seed=0, device=torch.device("cpu"))([tensor])
+    assert row.numel() == min(size, 4096)
+    assert float(norms[0]) == pytest.approx(float(tensor.double().norm()), rel=1e-6)
+    assert float(row @ row) == pytest.approx(float(tensor @ tensor), rel=0.15)
 
 
 def test_gradients_with_equal_rows_do_not_fool_the_sketch() -> None:
