@@ -55,6 +55,12 @@ class StopSignal:
         self.reason: Literal["interrupt", "terminate"] | None = None
         self.deferred = False
 
+    def release(self) -> None:
+        """No longer defer; what was asked for meanwhile happens now."""
+        self.deferred = False
+        if self.requested:
+            raise KeyboardInterrupt
+
     def request(self, reason: Literal["interrupt", "terminate"]) -> None:
         """Ask for an early end."""
         self.reason = reason
@@ -108,9 +114,11 @@ def probe(
         BsadvisorError: the target cannot be loaded or run.
         KeyboardInterrupt: stopped before anything was measured.
     """
+    stop.deferred = True  # an import of torch must not be torn
     from bsadvisor.measure.state import read_saved_probe
     from bsadvisor.target.factory import load
 
+    stop.release()
     saved = read_saved_probe(resume) if resume else None
     if saved:
         settings = replace(settings, seed=saved.seed, micro_batch=saved.micro_batch)
@@ -157,7 +165,7 @@ def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -
 
     target, settings, watch = session.target, session.settings, session.watch
     sampler = Sampler(target.data, seed=settings.seed, min_gradient=rounds.MIN_MICRO_BATCHES)
-    rounds.example_limit(rounds.Available(examples=sampler.num_gradient, batch_in_use=None), settings)
+    rounds.refuse_too_few(sampler.num_certain, settings)
     assumptions = check_assumptions(target, sampler, seed=settings.seed)
     measured, assumptions, stopped_by = gradient_rounds(session, sampler, assumptions, saved)
     if sidecar and stopped_by in ("interrupt", "time", "max_examples"):
@@ -201,7 +209,11 @@ def gradient_rounds(
     from bsadvisor.measure.gradients import GradientProbe, MicroBatchTooLargeError
     from bsadvisor.measure.state import restore_probe
 
-    available = rounds.Available(examples=sampler.num_gradient, batch_in_use=session.target.per_device_batch)
+    available = rounds.Available(
+        examples=sampler.num_gradient,
+        certain=sampler.num_certain,
+        batch_in_use=session.target.per_device_batch,
+    )
     size = rounds.micro_batch(available, session.settings)
     if assumptions.coupling != "none" and session.settings.micro_batch is None:
         raised = rounds.coupled_micro_batch(available, session.settings)
@@ -278,8 +290,8 @@ def _line_search(
     examples = min(
         sampler.num_line_search, max(measured.accumulator.num_examples // LINE_SEARCH_SHARE, 4 * CHUNKS)
     )
-    coupled = assumptions.coupling != "none"
-    size = max(1, min(measured.micro_batch, examples // MIN_CHUNKS) if coupled else examples // CHUNKS)
+    chunks = CHUNKS if assumptions.coupling == "none" else MIN_CHUNKS
+    size = max(1, min(measured.micro_batch, examples // chunks))
     session.progress(Progress(phase="line search", done=0, total=None))
     return line_search(
         session.target,

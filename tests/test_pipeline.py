@@ -145,14 +145,14 @@ data = torch.utils.data.DataLoader(Rows(), batch_size=8)
 
 
 def test_a_stream_sorted_by_class_is_noticed_and_a_shuffled_one_is_not(write: Callable[..., Path]) -> None:
-    shuffled = probe(write(STREAM.format(order="range(2048)")), precision=0.2)
-    ordered = probe(write(STREAM.format(order="y.argsort().tolist()")), precision=0.2)
+    shuffled = probe(write(STREAM.format(order="range(2048)")), precision=0.05)
+    ordered = probe(write(STREAM.format(order="y.argsort().tolist()")), precision=0.05)
     assert "BSA205" in codes(ordered) and "BSA205" not in codes(shuffled)
     assert shuffled.target.dataset_size is None and shuffled.gradient.noise_scale_training_set is None
 
 
 def test_a_stream_of_a_few_examples_is_refused(write: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match="ended before"):
+    with pytest.raises(DataError, match="0 examples are too few"):
         probe(write(STREAM.format(order="range(9)")))
 
 
@@ -169,3 +169,20 @@ def test_the_limits_on_examples_and_time_end_it_and_say_what_it_takes(write: Cal
     assert "even all 2,048 examples would not" in finding.remedy
     hurried = probe(write(), time_budget=1e-3, precision=0.02)
     assert hurried.probe.stopped_by == "time" and hurried.probe.micro_batches >= 16
+
+
+@pytest.mark.parametrize("examples", [20, 60, 290, 1100])
+def test_a_short_stream_is_still_sixteen_micro_batches(write: Callable[..., Path], examples: int) -> None:
+    report = probe(write(STREAM.format(order=f"range({examples})")), precision=0.01)
+    assert report.probe.micro_batches >= 16
+    assert report.probe.examples >= examples // 3
+    assert report.probe.stopped_by == "data"
+
+
+def test_a_signal_during_the_imports_is_heeded_after_them() -> None:
+    stop = pipeline.StopSignal()
+    stop.deferred = True
+    stop.request("interrupt")
+    with pytest.raises(KeyboardInterrupt):
+        stop.release()
+    assert not stop.deferred

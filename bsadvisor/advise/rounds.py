@@ -25,7 +25,9 @@ class Available:
     """What the data allows."""
 
     examples: int | None
-    """For the gradient; None for a stream."""
+    """For the gradient; None for a stream without a known end."""
+    certain: int
+    """Examples that there surely are."""
     batch_in_use: int | None
     """Per device."""
 
@@ -34,7 +36,6 @@ def micro_batch(available: Available, settings: ProbeSettings) -> int:
     """The largest that leaves enough micro-batches and is known to fit: a power of two.
 
     Raises:
-        DataError: too few examples for any.
         UsageError: the one asked for leaves too few.
     """
     limit = example_limit(available, settings)
@@ -47,29 +48,35 @@ def micro_batch(available: Available, settings: ProbeSettings) -> int:
             )
         return settings.micro_batch
     fits = min(MAX_MICRO_BATCH, available.batch_in_use or UNTRIED_MICRO_BATCH)
-    return _power_of_two_below(max(1, min(fits, limit // FIRST_MICRO_BATCHES)))
+    return _power_of_two_below(
+        max(1, min(fits, available.certain // FIRST_MICRO_BATCHES, limit // FIRST_MICRO_BATCHES))
+    )
 
 
 def coupled_micro_batch(available: Available, settings: ProbeSettings) -> int:
     """As close to one device's batch as leaves enough micro-batches: for losses that couple examples."""
-    limit = example_limit(available, settings)
+    limit = min(example_limit(available, settings), available.certain)
     return max(1, min(available.batch_in_use or UNTRIED_MICRO_BATCH, limit // MIN_MICRO_BATCHES))
 
 
-def example_limit(available: Available, settings: ProbeSettings) -> int:
-    """The most examples that may be used; for a stream without a limit, no end in sight.
+def refuse_too_few(certain: int, settings: ProbeSettings) -> None:
+    """Before anything is measured.
 
     Raises:
-        DataError: fewer than one for each micro-batch.
+        DataError: fewer examples than one for each micro-batch.
     """
-    limits = [limit for limit in (available.examples, settings.max_examples) if limit is not None]
-    limit = min(limits, default=2**62)
+    limit = min(certain, settings.max_examples or certain)
     if limit < MIN_MICRO_BATCHES:
         raise DataError(
             f"{limit} examples are too few: the noise takes {MIN_MICRO_BATCHES} micro-batches of at least one",
             "give more training data, or raise --max-examples",
         )
-    return limit
+
+
+def example_limit(available: Available, settings: ProbeSettings) -> int:
+    """The most examples that may be used; for a stream without a limit, no end in sight."""
+    limits = [limit for limit in (available.examples, settings.max_examples) if limit is not None]
+    return min(limits, default=2**62)
 
 
 def next_round(

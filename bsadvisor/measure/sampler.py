@@ -16,13 +16,15 @@ MAX_LINE_SEARCH = 512
 LINE_SEARCH_SHARE = 8
 """At most one example in this many goes to the line search."""
 
-STREAM_LINE_SEARCH = 256
+FIRST_ARRIVALS = 1024
+"""Examples of a stream that are waited for, to see whether it holds as many."""
 
 
 class Sampler:
     """Disjoint random splits of the data: `line_search` and `gradient`.
 
-    Numbered data is shuffled with the seed; a stream is taken in the order of arrival.
+    Numbered data is shuffled with the seed; a stream is taken in the order of arrival. A stream that
+    ends early counts as data of the power of two that it reached.
 
     Args:
         source: of the examples.
@@ -34,18 +36,22 @@ class Sampler:
         self._source = source
         if source.size is None:
             self._order: Any = range(2**62)
-            held = STREAM_LINE_SEARCH
+            certain = _first_arrivals(source)
         else:
             generator = torch.Generator().manual_seed(seed)
             self._order = torch.randperm(source.size, generator=generator).numpy()
-            held = min(MAX_LINE_SEARCH, source.size // LINE_SEARCH_SHARE, source.size - min_gradient)
+            certain = source.size
+        held = min(MAX_LINE_SEARCH, certain // LINE_SEARCH_SHARE, certain - min_gradient)
         self.num_line_search = max(held, 0)
+        self.num_certain = certain - self.num_line_search
+        """Examples that the gradient is sure to have."""
         self._arrived = 0
 
     @property
     def num_gradient(self) -> int | None:
-        """Examples that the gradient may use; None for a stream."""
-        return None if self._source.size is None else self._source.size - self.num_line_search
+        """Examples that the gradient may use; None for a stream without a known end."""
+        endless = self._source.size is None and self.num_certain + self.num_line_search == FIRST_ARRIVALS
+        return None if endless else self.num_certain
 
     def gradient(self, start: int, micro_batches: int, size: int) -> Iterator[Any]:
         """Micro-batches of `size` fresh examples, from the `start`-th on; a stream never goes back."""
@@ -71,3 +77,13 @@ class Sampler:
     def _fetch(self, start: int, micro_batches: int, size: int) -> Iterator[Any]:
         stop = start + micro_batches * size
         return self._source.fetch([self._order[at : at + size] for at in range(start, stop, size)])
+
+
+def _first_arrivals(source: Source) -> int:
+    """The largest power of two, up to `FIRST_ARRIVALS`, of examples that a stream holds; 0 below 16."""
+    number = FIRST_ARRIVALS
+    while number >= 16:
+        if next(source.fetch([[number - 1]]), None) is not None:
+            return number
+        number //= 2
+    return 0

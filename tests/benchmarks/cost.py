@@ -89,7 +89,9 @@ def whole_probe(task: Task, repeats: int) -> float:
     """The same for gradient phase, statistics and line search together."""
     settings = ProbeSettings(time_budget=1e9)
     sampler = Sampler(task.data, seed=0, min_gradient=16)
-    available = rounds.Available(examples=sampler.num_gradient, batch_in_use=task.per_device_batch)
+    available = rounds.Available(
+        examples=sampler.num_gradient, certain=sampler.num_certain, batch_in_use=task.per_device_batch
+    )
     size = rounds.micro_batch(available, settings)
     ready = list(sampler.gradient(0, MICRO_BATCHES, size))
 
