@@ -168,8 +168,6 @@ def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -
     rounds.refuse_too_few(sampler.num_certain, settings)
     assumptions = check_assumptions(target, sampler, seed=settings.seed)
     measured, assumptions, stopped_by = gradient_rounds(session, sampler, assumptions, saved)
-    if sidecar and stopped_by in ("interrupt", "time", "max_examples"):
-        save_probe(sidecar, measured, _identity(target))
     gradient = gradient_stats(
         measured,
         confidence=settings.confidence,
@@ -180,12 +178,16 @@ def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -
     gradient_seconds = watch.seconds
     found = _line_search(session, sampler, measured, gradient, assumptions)
     seconds = SecondsPerPhase(gradient=gradient_seconds, line_search=watch.seconds - gradient_seconds)
+    if session.stop.requested:
+        stopped_by = "interrupt"
+    if sidecar and stopped_by in ("interrupt", "time", "max_examples"):
+        save_probe(sidecar, measured, _identity(target))
     return _Measured(
         run=ProbeRun(
             examples=measured.accumulator.num_examples,
             micro_batch_size=measured.micro_batch,
             micro_batches=measured.accumulator.num_micro_batches,
-            stopped_by="interrupt" if session.stop.requested else stopped_by,
+            stopped_by=stopped_by,
             seconds=watch.seconds,
             seconds_per_phase=seconds,
             seed=settings.seed,
@@ -220,18 +222,23 @@ def gradient_rounds(
         if raised > size:
             assumptions = replace(assumptions, micro_batch_raised_from=size)
             size = raised
-    while True:
+
+    def measure(micro_batch: int) -> tuple[GradientProbe, StoppedBy]:
         measuring = GradientProbe(
             session.target,
             sampler,
-            micro_batch=size,
+            micro_batch=micro_batch,
             seed=session.settings.seed,
             reduction=assumptions.loss_reduction,
         )
         if saved:
             restore_probe(saved, measuring, _identity(session.target))
+        return measuring, _run_rounds(session, measuring, available)
+
+    while True:
         try:
-            return measuring, assumptions, _run_rounds(session, measuring, available)
+            measured, stopped_by = measure(size)
+            return measured, assumptions, stopped_by
         except MicroBatchTooLargeError as too_large:
             if too_large.out_of_memory:
                 tried = (*assumptions.out_of_memory_at, size)
@@ -308,18 +315,14 @@ def _line_search(
 def _identity(target: Target) -> str:
     """Tells one target from another, for `--resume`."""
     about = target.description
-    return "|".join(
-        map(
-            str,
-            (
-                about.model,
-                about.trainable_parameters,
-                about.checkpoint_sha256,
-                about.dataset_size,
-                about.dtype,
-            ),
-        )
+    parts = (
+        about.model,
+        about.trainable_parameters,
+        about.checkpoint_sha256,
+        about.dataset_size,
+        about.dtype,
     )
+    return "|".join(map(str, parts))
 
 
 # --- advice -------------------------------------------------------------------------------------

@@ -186,3 +186,25 @@ def test_a_signal_during_the_imports_is_heeded_after_them() -> None:
     with pytest.raises(KeyboardInterrupt):
         stop.release()
     assert not stop.deferred
+
+
+def test_an_interrupt_during_the_line_search_can_be_resumed_too(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    file, sidecar, stop = write(), tmp_path / "state.safetensors", pipeline.StopSignal()
+
+    def progress(step: Progress) -> None:
+        if step.phase == "line search":
+            stop.request("interrupt")
+
+    partial = pipeline.probe(
+        TargetRequest(target=str(file)),
+        ProbeSettings(),
+        progress=progress,
+        notify=print,
+        stop=stop,
+        sidecar=sidecar,
+    )
+    assert partial.probe.stopped_by == "interrupt" and partial.local is None
+    resumed = probe(file, resume=sidecar)
+    assert resumed.local is not None and resumed.gradient == partial.gradient
