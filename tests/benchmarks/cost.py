@@ -4,8 +4,8 @@
 
 Both see the same number of examples in the same micro-batches, in turn in one process. The plain pass
 finds its batches ready in memory, the gradient phase draws, collates, sums and sketches. Medians of
-paired ratios. Then the same against a plain pass that reads from a DataLoader, as a training loop
-does; last, a whole probe without curvature against the plain pass. Both at the default micro-batch.
+paired ratios. Then a whole probe without curvature, at the default micro-batch; last, both against a
+plain pass that reads from a DataLoader, as a training loop does.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bsadvisor import pipeline
-from bsadvisor.advise import rounds
 from bsadvisor.measure.gradients import GradientProbe, gradients_of
 from bsadvisor.measure.line_search import CHUNKS, line_search
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import gradient_stats
-from bsadvisor.values import ProbeSettings
 from tests.benchmarks.tasks import CharTransformer, Task
 
 RESULTS = Path(__file__).parent / "results"
@@ -65,58 +63,44 @@ def tasks(device: torch.device) -> list[Task]:
     ]
 
 
-def ratio(task: Task, size: int, repeats: int, *, loader: bool = False) -> float:
-    """Median of paired ratios: gradient phase over plain pass, with or without loading in the latter."""
+def ratio(task: Task, size: int, repeats: int, *, whole: bool = False, loader: bool = False) -> float:
+    """Median of paired ratios over a plain pass: gradient phase, or `whole` probe.
+
+    With `loader` the plain pass reads its batches from a DataLoader, else they are ready in memory.
+    """
     sampler = Sampler(task.data, seed=0, min_gradient=16)
-
-    def plain() -> None:
-        for batch in ready:
-            gradients_of(task.loss(batch), task.parameters)
-
-    def phase() -> None:
-        probe = GradientProbe(task, sampler, micro_batch=size, seed=0)
-        probe.run(size * MICRO_BATCHES, time_left=lambda: 1e9, stop=lambda: False, progress=lambda done: None)
-        probe.accumulator.sums()
-
-    rows = TensorDataset(task.inputs[: MICRO_BATCHES * size], task.targets[: MICRO_BATCHES * size])
+    examples = MICRO_BATCHES * size
+    rows = TensorDataset(task.inputs[:examples], task.targets[:examples])
     ready: Iterable[Any] = list(sampler.gradient(0, MICRO_BATCHES, size))
-    if loader:
-        ready = DataLoader(rows, batch_size=size, shuffle=True)
-    return paired(phase, plain, repeats, task.device)
-
-
-def whole_probe(task: Task, repeats: int) -> float:
-    """The same for gradient phase, statistics and line search together."""
-    settings = ProbeSettings(time_budget=1e9)
-    sampler = Sampler(task.data, seed=0, min_gradient=16)
-    available = rounds.Available(
-        examples=sampler.num_gradient, certain=sampler.num_certain, batch_in_use=task.per_device_batch
-    )
-    size = rounds.micro_batch(available, settings)
-    ready = list(sampler.gradient(0, MICRO_BATCHES, size))
+    batches = DataLoader(rows, batch_size=size, shuffle=True) if loader else ready
 
     def plain() -> None:
-        for batch in ready:
+        for batch in batches:
             gradients_of(task.loss(batch), task.parameters)
 
     def probe() -> None:
         measured = GradientProbe(task, sampler, micro_batch=size, seed=0)
-        measured.run(
-            size * MICRO_BATCHES, time_left=lambda: 1e9, stop=lambda: False, progress=lambda done: None
-        )
-        gradient_stats(measured, confidence=0.95, precision=0.5, batch_size=32, learning_rate=0.1)
-        examples = min(sampler.num_line_search, size * MICRO_BATCHES // pipeline.LINE_SEARCH_SHARE)
-        line_search(
-            task,
-            sampler.line_search(CHUNKS, examples // CHUNKS),
-            measured.accumulator.total_gradient(),
-            weight=measured.accumulator.total_weight,
-            confidence=0.95,
-            seed=0,
-            should_stop=lambda: False,
-        )
+        measured.run(examples, time_left=lambda: 1e9, stop=lambda: False, progress=lambda done: None)
+        measured.accumulator.sums()
+        if whole:
+            finish(task, sampler, measured)
 
     return paired(probe, plain, repeats, task.device)
+
+
+def finish(task: Task, sampler: Sampler, measured: GradientProbe) -> None:
+    """What a probe does after its gradients: all estimates, and the line search."""
+    gradient_stats(measured, confidence=0.95, precision=0.5, batch_size=32, learning_rate=0.1)
+    tried = min(sampler.num_line_search, measured.accumulator.num_examples // pipeline.LINE_SEARCH_SHARE)
+    line_search(
+        task,
+        sampler.line_search(CHUNKS, tried // CHUNKS),
+        measured.accumulator.total_gradient(),
+        weight=measured.accumulator.total_weight,
+        confidence=0.95,
+        seed=0,
+        should_stop=lambda: False,
+    )
 
 
 def paired(
@@ -155,16 +139,24 @@ def main() -> None:
     device = torch.device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     print(f"gradient phase over a plain pass on {name}, torch {torch.__version__}")
-    print("model                      micro-batch 8     32    128 (default)   over a loader   whole probe")
+    print("                         gradient phase at micro-batch     whole     over a DataLoader:")
+    print("model                         8     32    128 (default)    probe     phase   probe")
     rows = []
     for task in tasks(device):
-        ratios = [ratio(task, size, arguments.repeats) for size in (8, 32, 128)]
-        loaded = ratio(task, 128, arguments.repeats, loader=True)
-        whole = whole_probe(task, arguments.repeats)
-        columns = dict(zip(("8", "32", "128"), ratios, strict=True))
-        rows.append({"model": task.name, **columns, "128 over a loader": loaded, "whole probe": whole})
-        figures = f"{ratios[0]:15.2f} {ratios[1]:6.2f} {ratios[2]:6.2f} {loaded:23.2f} {whole:13.2f}"
-        print(f"{task.name:24} {figures}", flush=True)
+        columns = {
+            "8": ratio(task, 8, arguments.repeats),
+            "32": ratio(task, 32, arguments.repeats),
+            "128": ratio(task, 128, arguments.repeats),
+            "whole probe": ratio(task, 128, arguments.repeats, whole=True),
+            "128 over a loader": ratio(task, 128, arguments.repeats, loader=True),
+            "whole probe over a loader": ratio(task, 128, arguments.repeats, whole=True, loader=True),
+        }
+        rows.append({"model": task.name, **columns})
+        widths = (9, 7, 7, 18, 10, 8)
+        figures = "".join(
+            f"{value:{width}.2f}" for value, width in zip(columns.values(), widths, strict=True)
+        )
+        print(f"{task.name:22}{figures}", flush=True)
     if arguments.write:
         file = RESULTS / f"cost-{device.type}.json"
         stored = {"device": name, "torch": torch.__version__, "rows": rows}
