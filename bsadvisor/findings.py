@@ -253,7 +253,7 @@ _RULES = (
         code="BSA210",
         severity="note",
         title="The interval is wider than asked",
-        message="stopped by {stopped_by} at {examples:,} examples before the asked precision; about {needed} would reach it",
+        message="less precise than asked after {examples:,} examples (stopped by {stopped_by}); about {needed} would do",
         remedy="{advice}",
         explanation=(
             "A probe must hold about as many examples as its answer. The forecast extrapolates the "

@@ -166,7 +166,7 @@ def test_the_limits_on_examples_and_time_end_it_and_say_what_it_takes(write: Cal
     few = probe(write(), max_examples=600, precision=0.02)
     assert few.probe.stopped_by == "max_examples" and few.probe.examples <= 600
     finding = next(finding for finding in few.findings if finding.code == "BSA210")
-    assert "even all 2,048 examples would not" in finding.remedy
+    assert "even all 2,048 examples would not do" in finding.remedy
     hurried = probe(write(), time_budget=1e-3, precision=0.02)
     assert hurried.probe.stopped_by == "time" and hurried.probe.micro_batches >= 16
 

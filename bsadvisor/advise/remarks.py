@@ -119,7 +119,9 @@ def _about_resolution(
         yield finding(
             "BSA210",
             examples=run.examples,
-            stopped_by=run.stopped_by.replace("_", " "),
+            stopped_by={"data": "the end of the data", "time": "--time-budget"}.get(
+                run.stopped_by, "--max-examples"
+            ),
             needed=f"{gradient.examples_for_precision:,}",
             advice=advice,
         )
@@ -135,7 +137,7 @@ def _more_examples(
 ) -> str:
     """The flag that would reach the precision, with the value it would take."""
     if dataset_size is not None and needed is not None and needed > dataset_size:
-        return f"even all {dataset_size:,} examples would not: a larger data set, or a wider --precision"
+        return f"even all {dataset_size:,} examples would not do: a larger data set, or a wider --precision"
     if run.stopped_by == "data" and needed is None:
         return "the data holds no more: a larger data set"
     if run.stopped_by == "data":
