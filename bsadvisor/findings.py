@@ -152,6 +152,18 @@ _RULES = (
             "yields the same batches in the same order each epoch, whose noise can be far larger."
         ),
     ),
+    Rule(
+        code="BSA111",
+        severity="note",
+        title="No optimizer found",
+        message="no optimizer was found: learning rates are carried over by the rule for SGD, assumed",
+        remedy="define `optimizer(params)` in the file, or pass --optimizer with its name",
+        explanation=(
+            "The best learning rate at another batch size rises more steeply for Adam-like optimizers "
+            "(power 0.75 of the gain) than for SGD (0.5). Without an optimizer in the file, YAML, flags "
+            "or checkpoint, SGD's rule is used."
+        ),
+    ),
     # --- 2xx: the measurement ---
     Rule(
         code="BSA201",

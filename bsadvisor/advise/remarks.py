@@ -41,6 +41,8 @@ def about_target(target: TargetDescription, facts: TargetFacts) -> Iterator[Find
         yield finding("BSA104")
     if target.batch_size is None:
         yield finding("BSA108")
+    if target.optimizer is None:
+        yield finding("BSA111")
     yield from _about_checkpoint(target, facts)
     if facts.sampler:
         yield finding("BSA109", sampler=facts.sampler)

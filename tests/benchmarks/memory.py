@@ -3,7 +3,7 @@
     python -m tests.benchmarks.memory [--device cuda] [--write]
 
 Peak memory of a few plain training steps (SGD, AdamW) and of a whole gradient phase and line search with sketches,
-each in a fresh process, on a model of 25 million parameters (an MLP) and one of 27 million (a
+each in a fresh process, on a model of 24 million parameters (an MLP) and one of 25 million (a
 transformer). The bar: the training step, plus two float32 copies of the parameters, plus the sketch.
 """
 
