@@ -53,3 +53,10 @@ class DataError(TargetError):
 
 class OutputError(TargetError):
     """A report that could not be written where it was asked for."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the host refused PyTorch an allocation (told by name: no torch here)."""
+    text = str(error).lower()
+    refused = "out of memory" in text or "can't allocate memory" in text
+    return type(error).__name__ == "OutOfMemoryError" or (isinstance(error, RuntimeError) and refused)

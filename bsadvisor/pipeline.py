@@ -164,7 +164,7 @@ def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -
     from bsadvisor.measure.statistics import gradient_stats, order_p_value
 
     target, settings, watch = session.target, session.settings, session.watch
-    sampler = Sampler(target.data, seed=settings.seed, min_gradient=rounds.MIN_MICRO_BATCHES)
+    sampler = Sampler(target.data, seed=settings.seed)
     rounds.refuse_too_few(sampler.num_certain, settings)
     assumptions = check_assumptions(target, sampler, seed=settings.seed)
     measured, assumptions, stopped_by = gradient_rounds(session, sampler, assumptions, saved)
@@ -218,10 +218,7 @@ def gradient_rounds(
     )
     size = rounds.micro_batch(available, session.settings)
     if assumptions.coupling != "none" and session.settings.micro_batch is None:
-        raised = rounds.coupled_micro_batch(available, session.settings)
-        if raised > size:
-            assumptions = replace(assumptions, micro_batch_raised_from=size)
-            size = raised
+        size = max(size, rounds.coupled_micro_batch(available, session.settings))
 
     def measure(micro_batch: int) -> tuple[GradientProbe, StoppedBy]:
         measuring = GradientProbe(

@@ -210,7 +210,6 @@ class AssumptionFacts:
     coupling: Literal["none", "batch_norm", "other"] = "none"
     coupling_size: float | None = None
     """Relative change of the loss when examples change their batch mates."""
-    micro_batch_raised_from: int | None = None
     repeatable: bool = True
     order_p_value: float | None = None
     """Probability of neighbouring micro-batches this alike if the loader shuffled."""

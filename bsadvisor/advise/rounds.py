@@ -6,10 +6,15 @@ import math
 from dataclasses import dataclass
 
 from bsadvisor.errors import DataError, UsageError
-from bsadvisor.theory.noise_scale import BlockSums, examples_for_precision, noise_scale, relative_half_width
+from bsadvisor.theory.noise_scale import (
+    MIN_MICRO_BATCHES,
+    BlockSums,
+    examples_for_precision,
+    noise_scale,
+    relative_half_width,
+)
 from bsadvisor.values import ProbeSettings, StoppedBy
 
-MIN_MICRO_BATCHES = 16
 FIRST_MICRO_BATCHES = 32
 MAX_MICRO_BATCH = 128
 """Larger ones save no time per example worth having, and cost memory."""
@@ -103,8 +108,6 @@ def is_precise(sums: BlockSums, settings: ProbeSettings) -> bool:
     """Whether the interval of B_simple is as narrow as was asked; gradients of exactly zero are exact."""
     if not sums.weighted_squared_norm.any():
         return True
-    if sums.num_blocks < MIN_MICRO_BATCHES:
-        return False
     return relative_half_width(noise_scale(sums, settings.confidence)) < settings.precision
 
 

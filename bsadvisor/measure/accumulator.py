@@ -38,9 +38,9 @@ class InnerProducts:
 
     def add(self, flat: Sequence[Tensor], weight: float, block: int) -> None:
         """Push one micro-batch's gradient, as flat tensors, into a block."""
-        row, norms = self.sketch(flat)
+        row, lengths = self.sketch(flat)
         self.rows[block].add_(row, alpha=weight)
-        self.norms.append(norms)
+        self.norms.append(lengths)
 
     def merge_pairs(self) -> None:
         """Blocks 2j and 2j + 1 become block j."""

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bsadvisor.errors import DataError, TargetError
+from bsadvisor.errors import DataError, TargetError, is_out_of_memory
 from bsadvisor.measure.accumulator import GradientAccumulator
 from bsadvisor.measure.preserve import preserved
 from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.random_state import seed_everything
-
-MIN_MICRO_BATCHES = 16
+from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES
 
 FLOAT16_LOSS_SCALE = 1024.0
 """Keeps small float16 gradients from vanishing; taken off again in float32."""
@@ -99,7 +98,7 @@ class GradientProbe:
                 done += 1
                 if self.accumulator.num_micro_batches == 1:
                     self._refuse_if_slow(time.perf_counter() - began, time_left())
-                progress(self.accumulator.num_examples)
+                progress(start + done * self.micro_batch)
         self._check_finite()
 
     def left_out(self) -> tuple[str, ...]:
@@ -173,16 +172,6 @@ def gradients_of(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Te
     if scale == 1.0:
         return gradients
     return {name: None if grad is None else grad.float() / scale for name, grad in gradients.items()}
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the host refused an allocation."""
-    text = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in text
-        or "can't allocate memory" in text
-    )
 
 
 def _has_float16(parameters: Mapping[str, Tensor]) -> bool:

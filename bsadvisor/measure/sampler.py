@@ -9,6 +9,7 @@ import torch
 
 from bsadvisor.errors import DataError
 from bsadvisor.measure.problem import Source
+from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES
 
 MAX_LINE_SEARCH = 512
 """Examples on which steps are tried."""
@@ -32,26 +33,24 @@ class Sampler:
         min_gradient: examples that the gradient needs before any other use gets some.
     """
 
-    def __init__(self, source: Source, *, seed: int, min_gradient: int) -> None:
+    def __init__(self, source: Source, *, seed: int, min_gradient: int = MIN_MICRO_BATCHES) -> None:
         self._source = source
         if source.size is None:
             self._order: Any = range(2**62)
             certain = _first_arrivals(source)
+            ends = certain < FIRST_ARRIVALS
         else:
             generator = torch.Generator().manual_seed(seed)
             self._order = torch.randperm(source.size, generator=generator).numpy()
             certain = source.size
+            ends = True
         held = min(MAX_LINE_SEARCH, certain // LINE_SEARCH_SHARE, certain - min_gradient)
         self.num_line_search = max(held, 0)
         self.num_certain = certain - self.num_line_search
         """Examples that the gradient is sure to have."""
+        self.num_gradient = self.num_certain if ends else None
+        """Examples that it may use; None for a stream without a known end."""
         self._arrived = 0
-
-    @property
-    def num_gradient(self) -> int | None:
-        """Examples that the gradient may use; None for a stream without a known end."""
-        endless = self._source.size is None and self.num_certain + self.num_line_search == FIRST_ARRIVALS
-        return None if endless else self.num_certain
 
     def gradient(self, start: int, micro_batches: int, size: int) -> Iterator[Any]:
         """Micro-batches of `size` fresh examples, from the `start`-th on; a stream never goes back."""

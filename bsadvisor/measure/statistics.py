@@ -146,7 +146,7 @@ def examples_for_precision(sums: BlockSums, precision: float, confidence: float)
 def order_p_value(probe: GradientProbe) -> float | None:
     """Probability of neighbouring micro-batches this alike in shuffled data."""
     sums = probe.accumulator.sums()
-    if sums.num_blocks < theory.MIN_BLOCKS:
+    if sums.num_blocks < theory.MIN_MICRO_BATCHES:
         return None
     return theory.order_p_value(theory.block_mean_gram(sums))
 

@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-import torch
-
-from bsadvisor.errors import BsadvisorError, TargetError
+from bsadvisor.errors import BsadvisorError, TargetError, is_out_of_memory
 from bsadvisor.target.paths import shown, typed
 
 SLOW_IMPORT_SECONDS = 20.0
@@ -58,7 +56,7 @@ class UserCode:
         except (BsadvisorError, KeyboardInterrupt):
             raise
         except BaseException as error:  # SystemExit too, and whatever else the user's code may raise
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             raise TargetError(f"{doing} failed{_where(error)}: {_what(error)}", remedy) from error
         finally:
@@ -103,12 +101,6 @@ def _patience(file: Path, notify: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    refused = "out of memory" in text or "can't allocate memory" in text
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and refused)
 
 
 def _where(error: BaseException) -> str:

@@ -13,6 +13,9 @@ without BatchNorm) and a character transformer; SGD and AdamW; early and mid tra
 
 BAND_CONFIDENCE = 0.8
 
+SAMPLING_SHARE = 1.2816 / 1.96
+"""From a 95 % to an 80 % half width of a normal error."""
+
 
 def systematic_ratio() -> float:
     """Geometric mean of the stored ratios: what B_simple is divided by.
@@ -33,7 +36,3 @@ def band_log_half_width() -> float:
     """
     logs = [math.log(ratio) for ratio in SIMPLE_OVER_CRITICAL]
     return t_quantile(BAND_CONFIDENCE, len(logs) - 1) * stdev(logs) * math.sqrt(1 + 1 / len(logs))
-
-
-SAMPLING_SHARE = 1.2816 / 1.96
-"""From a 95 % to an 80 % half width of a normal error."""

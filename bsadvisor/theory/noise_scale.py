@@ -16,8 +16,8 @@ from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
-MIN_BLOCKS = 16
-"""Below this many blocks the t intervals under-cover (theory: 0.87 at K = 6)."""
+MIN_MICRO_BATCHES = 16
+"""Below this many (or blocks of them) the t intervals under-cover (theory: 0.87 at K = 6)."""
 
 DEGENERATE_EXCESS = 0.5
 """Share of the jackknife's known excess that is taken off: see `jackknife_variance`."""
@@ -246,8 +246,7 @@ def noise_scale(sums: BlockSums, confidence: float, dataset_size: int | None = N
         q += 1 / dataset_size
         unseen = max(0.0, 1 - sums.num_examples / dataset_size)
     variance = inverse_noise_scale_variance(sums, unseen)
-    half_width = t_quantile(confidence, sums.num_blocks - 1) * math.sqrt(variance)
-    return invert(Interval(value=q, low=q - half_width, high=q + half_width))
+    return invert(symmetric_interval(q, variance, confidence, sums.num_blocks - 1))
 
 
 def invert(q: Interval) -> Interval:
