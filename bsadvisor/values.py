@@ -1,7 +1,8 @@
 """Every value that crosses a border between rooms, in the order in which it flows.
 
-    ProbeRequest -> TargetDescription, TargetFacts -> ProbeRun, AssumptionFacts,
-    GradientStats, LocalStats -> CriticalBatchSize, Recommendation, Headline, Finding -> Report
+    TargetRequest -> TargetDescription, TargetFacts -> ProbeRun, AssumptionFacts, GradientStats,
+    CurvatureStats, EscapeDirection, LocalStats -> CriticalBatchSize, Recommendation, SaddleVerdict,
+    Headline, Finding -> Report
 
 A `Report` is the JSON report: its field names are the JSON keys, in the order of the file. `None` is
 JSON `null`: a part that was not measured, an estimate that was not resolved, a bound that does not
@@ -23,6 +24,7 @@ StoppedBy = Literal["precision", "max_examples", "time", "data", "interrupt"]
 Role = Literal["current", "efficient", "balanced", "largest_useful", "fastest", "cheapest"]
 Basis = Literal["predicted", "measured"]
 OptimizerFamily = Literal["sgd", "adam", "other"]
+Verdict = Literal["none", "note", "possible", "warning", "unresolved"]
 
 
 # --- what the user asks for ---------------------------------------------------------------------
@@ -62,6 +64,7 @@ class ProbeSettings:
     micro_batch: int | None = None
     """Examples per gradient; None: chosen from the data, the batch size and the device."""
     confidence: float = 0.95
+    curvature: bool = True
     seed: int = 0
 
 
@@ -279,7 +282,9 @@ class GradientStats:
     noise_scale_training_set: Estimate | None
     """The same for this finite data set: 1 / (1 / B_simple + 1 / N)."""
     noise_scale: Estimate | None
-    """B_noise = tr(H Sigma) / (G'HG): needs curvature."""
+    """B_noise = tr(H Sigma) / (G'HG); no value where the curvature along the gradient is not positive."""
+    noise_scale_gauss_newton: Estimate | None = None
+    """The same with the Gauss-Newton matrix for H, where B_noise is not defined."""
     noise_scale_preconditioned: Estimate | None
     """tr(D Sigma) / (G'DG) with the adaptive optimizer's preconditioner D."""
     effective_noise_dimensions: Estimate
@@ -292,6 +297,73 @@ class GradientStats:
     dropout: None = None
     examples_for_precision: int | None = None
     """Forecast of the examples that the asked precision takes; None once it is reached."""
+
+
+# --- curvature ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedPart:
+    """A part of the curvature that the budget left out."""
+
+    part: str
+    seconds: float
+    """Estimate of what it would have taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvatureStats:
+    """The Hessian H at the checkpoint: the section `curvature` of the report."""
+
+    along_gradient: Estimate | None
+    """G'HG / |G|^2, or G'DHDG / G'DG along an adaptive optimizer's own direction."""
+    lambda_max: Estimate | None
+    """Largest eigenvalue: `value` and `low` on examples that did not choose the direction."""
+    lambda_max_preconditioned: Estimate | None
+    """Of D^1/2 H D^1/2 with the adaptive optimizer's D."""
+    lambda_min: Estimate | None
+    """Smallest eigenvalue: `value` and `high` on examples that did not choose the direction."""
+    trace: Estimate | None
+    """tr(H), or tr(D H) with an adaptive optimizer."""
+    learning_rate_limit: Estimate | None
+    """Largest stable learning rate of the optimizer in use, with its momentum, without gradient noise."""
+    method: Literal["exact", "finite_differences"]
+    """Double backward, or central differences of gradients."""
+    direction_examples: int
+    """Examples that directions were sought on."""
+    certificate_examples: int
+    """Other examples, on which everything else was measured."""
+    iterations: int | None
+    """Hessian-vector products of the Lanczos iteration."""
+    residual: float | None
+    """|Hv - lambda v| / |lambda| of the least converged direction, on the examples it was sought on."""
+    skipped: tuple[SkippedPart, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscapeDirection:
+    """What was measured along the direction of most negative curvature, in the optimizer's geometry.
+
+    A step of x moves the parameters by x D^1/2 v with |v| = 1 (D the identity for SGD).
+    """
+
+    curvature: Estimate
+    """Second derivative of the loss along x, at `CERTIFICATE` confidence, one-sided at both ends."""
+    parameter_curvature: Estimate
+    """The same per unit length in the space of the parameters: bounds lambda_min from above."""
+    gradient: Estimate
+    """First derivative of the loss along x."""
+    noise: float
+    """Variance of one example's first derivative."""
+    isotropic_noise: float
+    """What `noise` would be if all directions had the same."""
+    loss: float
+    """At x = 0."""
+    loss_drop: Estimate
+    """Lowest loss along x against x = 0: chosen on half of the examples, measured on the other half."""
+    distance: float | None
+    """x at which `ESCAPED_SHARE` of the loss is gone, or half of `loss_drop`; None: no drop."""
+    examples: int
 
 
 # --- local optimum ------------------------------------------------------------------------------
@@ -373,6 +445,8 @@ class Recommendation:
     """(eta / B) against today's."""
     relative_update_noise: float | None
     """(eta^2 / B) against today's."""
+    learning_rate_limit: float | None = None
+    """Stability limit at this batch size; a learning rate equal to it was capped."""
     adam_betas: tuple[float, float] | None = None
     weight_decay: float | None = None
     micro_batch_size: int | None = None
@@ -382,6 +456,29 @@ class Recommendation:
     time_factor: float | None = None
     peak_memory_bytes: int | None = None
     escape_steps: float | None = None
+    """Steps to leave the saddle with this pair; null where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaddleVerdict:
+    """Does the checkpoint sit at a saddle that the pair in use will not leave soon?"""
+
+    verdict: Verdict
+    curvature: Estimate | None
+    """v'Hv / v'v of the escape direction, on examples that did not choose it."""
+    escape_steps: float | None
+    """Median number of steps to leave with the pair in use; null: it is not known, or never."""
+    escaped_at_loss_drop: float | None
+    """Fall of the loss along the direction that counts as having left."""
+    noise_share: float | None
+    """Share of the escape that gradient noise starts; the rest is the gradient's own component."""
+    loss_drop: Estimate | None
+    gradient_steps: float | None
+    """Steps in which following the gradient lowers the loss as much as leaving does."""
+    examples_needed: int | None
+    """Where the sample was too small for a certificate."""
+    advice: str
+    evidence: EscapeDirection | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -438,8 +535,8 @@ class Report:
     headline: Headline
     recommendations: tuple[Recommendation, ...]
     findings: tuple[Finding, ...]
-    curvature: None = None
+    curvature: CurvatureStats | None = None
     trial: None = None
-    saddle: None = None
+    saddle: SaddleVerdict | None = None
     generalization: None = None
     hardware: None = None

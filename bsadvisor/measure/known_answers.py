@@ -92,7 +92,7 @@ class NoisyQuadratic:
     def preconditioner(self) -> dict[str, Tensor] | None:
         return None if self.diagonal is None else {"position": self.diagonal.to(self.device)}
 
-    def loss(self, batch: Tensor) -> Tensor:
+    def loss(self, batch: Tensor, *, full_precision: bool = False) -> Tensor:
         """w'Hw / 2 + x'w, reduced over the batch."""
         w = self.parameters["position"]
         losses = 0.5 * (self.hessian.to(w) * w * w).sum() + batch.to(w) @ w

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from bsadvisor.errors import DataError
 from bsadvisor.measure.norms import squared_norm
-from bsadvisor.measure.preserve import preserved
+from bsadvisor.measure.preserve import moved, preserved
 from bsadvisor.measure.problem import Problem
 from bsadvisor.random_state import seed_everything
 from bsadvisor.theory.noise_scale import Array, jackknife_variance, symmetric_interval
@@ -72,13 +71,20 @@ def line_search(
     """
     slope = _slope(gradient, problem.preconditioner) / weight**2
     tried: dict[float, Array] = {}
-    with preserved(problem.model), torch.no_grad(), _movable(problem, gradient) as move:
+    parameters, diagonal = problem.parameters, problem.preconditioner
+    direction = [gradient[name] for name in parameters]
+    scale = None if diagonal is None else [diagonal[name] for name in parameters]
+    with (
+        preserved(problem.model),
+        torch.no_grad(),
+        moved(list(parameters.values()), direction, scale) as move,
+    ):
         seed_everything(seed)
         ready = list(batches)
 
         def losses(rate: float) -> float:
             if rate not in tried and not should_stop():
-                move(rate / weight)
+                move(-rate / weight)
                 tried[rate] = _losses(problem, ready, seed) / divide_by
             return _mean(tried.get(rate))
 
@@ -102,27 +108,6 @@ def _slope(gradient: Mapping[str, Tensor], diagonal: Mapping[str, Tensor] | None
         squared_norm(part.reshape(-1), None if diagonal is None else diagonal[name].sqrt().reshape(-1))
         for name, part in gradient.items()
     )
-
-
-@contextmanager
-def _movable(problem: Problem, gradient: Mapping[str, Tensor]) -> Iterator[Callable[[float], None]]:
-    """Move the parameters along D g, in place; they come back bit for bit."""
-    origin = {name: parameter.detach().clone() for name, parameter in problem.parameters.items()}
-
-    def move(rate: float) -> None:
-        for name, parameter in problem.parameters.items():
-            parameter.copy_(origin[name])
-            if problem.preconditioner is None:
-                parameter.add_(gradient[name], alpha=-rate)
-            else:
-                step = problem.preconditioner[name].to(parameter.dtype)
-                parameter.addcmul_(step, gradient[name].to(parameter.dtype), value=-rate)
-
-    try:
-        yield move
-    finally:
-        for name, parameter in problem.parameters.items():
-            parameter.copy_(origin[name])
 
 
 def _losses(problem: Problem, batches: Sequence[Any], seed: int) -> Array:

@@ -1,4 +1,4 @@
-"""The squared norm of a long tensor: float32 norms of chunks, added in float64, no copy made."""
+"""Squared norms and inner products of long tensors: in float32 by chunks, added in float64, no copy made."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def squared_norm(flat: Tensor, scale: Tensor | None = None) -> float:
     if scale is not None:
         parts = [part * factor for part, factor in zip(parts, torch.split(scale, CHUNK), strict=True)]
     return float(torch.stack(torch._foreach_norm(parts)).cpu().double().square().sum())
+
+
+def inner_product(first: Tensor, second: Tensor) -> float:
+    """first . second of two flat tensors."""
+    pairs = zip(torch.split(first, CHUNK), torch.split(second, CHUNK), strict=True)
+    return float(torch.stack([a @ b for a, b in pairs]).cpu().double().sum())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bsadvisor.random_state import random_state_kept
 
@@ -36,3 +36,56 @@ def restore_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
         for name, buffer in model.named_buffers():
             if name in buffers:
                 buffer.copy_(buffers[name])
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """The buffers are afterwards as they are now."""
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    try:
+        yield
+    finally:
+        restore_buffers(model, buffers)
+
+
+@contextmanager
+def in_full_precision(model: nn.Module) -> Iterator[None]:
+    """Weights and buffers of 16 bits are held in float32 while inside; they come back bit for bit."""
+    narrow = [
+        (tensor, tensor.data)
+        for tensor in (*model.parameters(), *model.buffers())
+        if tensor.dtype in (torch.bfloat16, torch.float16)
+    ]
+    try:
+        for tensor, data in narrow:
+            tensor.data = data.float()
+        yield
+    finally:
+        for tensor, data in narrow:
+            tensor.data = data
+
+
+@contextmanager
+def moved(
+    parameters: Sequence[Tensor], direction: Sequence[Tensor], scale: Sequence[Tensor] | None = None
+) -> Iterator[Callable[[float], None]]:
+    """Hand out `move(x)`: parameters become their origin plus x times (scale times) the direction.
+
+    They come back bit for bit. Cost: one copy of the parameters; the scaled direction is never formed.
+    """
+    origin = [parameter.detach().clone() for parameter in parameters]
+
+    def move(distance: float) -> None:
+        with torch.no_grad():
+            for index, parameter in enumerate(parameters):
+                parameter.copy_(origin[index])
+                step = direction[index].to(parameter.dtype)
+                if distance and scale is None:
+                    parameter.add_(step, alpha=distance)
+                elif distance and scale is not None:
+                    parameter.addcmul_(scale[index].to(parameter.dtype), step, value=distance)
+
+    try:
+        yield move
+    finally:
+        move(0.0)

@@ -44,8 +44,11 @@ class Problem(Protocol):
     def preconditioner(self) -> Mapping[str, Tensor] | None:
         """The positive diagonal D of an adaptive optimizer's update D m, shaped as the parameters."""
 
-    def loss(self, batch: Any) -> Tensor:
-        """The scalar training loss of a batch, with its graph."""
+    def loss(self, batch: Any, *, full_precision: bool = False) -> Tensor:
+        """The scalar training loss of a batch, with its graph.
+
+        With `full_precision` the weights are in float32 at least, and so is everything else.
+        """
 
     def weight(self, batch: Any) -> int | None:
         """Counted (unmasked) tokens, where the loss may average over them."""

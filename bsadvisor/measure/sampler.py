@@ -22,7 +22,10 @@ FIRST_ARRIVALS = 1024
 
 
 class Sampler:
-    """Disjoint random splits of the data: `line_search` and `gradient`.
+    """Disjoint random splits of the data: `line_search` and `gradient`; `curvature` reuses the latter.
+
+    What is measured of the curvature must be independent of how its directions were found, not of the
+    gradient's sums: its examples are those of the gradient again, or the next ones of a stream.
 
     Numbered data is shuffled with the seed; a stream is taken in the order of arrival. A stream that
     ends early counts as data of the power of two that it reached.
@@ -62,6 +65,15 @@ class Sampler:
     def line_search(self, micro_batches: int, size: int) -> Iterator[Any]:
         """Micro-batches of the held-back examples, the same at every call."""
         return self._fetch(0, min(micro_batches, self.num_line_search // size), size)
+
+    def curvature(self, start: int, micro_batches: int, size: int) -> list[Any]:
+        """Micro-batches from the `start`-th example of the gradient on; fewer where the data ends."""
+        if self._source.size is None:
+            start = self._arrived
+            self._arrived += micro_batches * size
+        else:
+            micro_batches = min(micro_batches, (self.num_certain - start) // size)
+        return list(self._fetch(self.num_line_search + start, micro_batches, size))
 
     def check(self, groups: Sequence[Sequence[int]]) -> list[Any]:
         """Batches of the first few examples in given arrangements: for checks, not for estimates."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,11 @@ class Surroundings:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.mixed)
 
+    def in_full_precision(self) -> Surroundings:
+        """For weights that were widened to float32: no mixed precision, and inputs as wide."""
+        cast = torch.float32 if self.cast in _LOW_PRECISION else self.cast
+        return replace(self, cast=cast, mixed=None)
+
 
 def surroundings_for(
     weights: torch.dtype, device: torch.device, *, dtype_given: bool, mixed: torch.dtype | None
@@ -67,11 +72,12 @@ class Target:
     surroundings: Surroundings
     code: UserCode
 
-    def loss(self, batch: Any) -> Tensor:
+    def loss(self, batch: Any, *, full_precision: bool = False) -> Tensor:
         """The scalar training loss of a batch, with its graph."""
-        batch = self.surroundings.prepare(batch)
+        around = self.surroundings.in_full_precision() if full_precision else self.surroundings
+        batch = around.prepare(batch)
         remedy = "mend it or the data: it is called as loss(model, batch), with a batch as the data yields it"
-        with self.code.run("the loss", remedy=remedy), self.surroundings.autocast():
+        with self.code.run("the loss", remedy=remedy), around.autocast():
             value = self.users_loss.function(self.model, batch)
         return _scalar(value)
 

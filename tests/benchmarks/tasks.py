@@ -46,7 +46,7 @@ class Task:
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters.values())
 
-    def loss(self, batch: Sequence[Tensor]) -> Tensor:
+    def loss(self, batch: Sequence[Tensor], *, full_precision: bool = False) -> Tensor:
         inputs, targets = (part.to(self.device, non_blocking=True) for part in batch)
         return nn.functional.cross_entropy(self.model(inputs).flatten(0, -2), targets.flatten())
 

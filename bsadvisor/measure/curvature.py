@@ -1,0 +1,288 @@
+"""The curvature phase: the most useful parts first, each within what is left of the budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bsadvisor.errors import TargetError, is_out_of_memory
+from bsadvisor.measure.escape_direction import AlongDirection, along_directions, escape_direction
+from bsadvisor.measure.gauss_newton import GaussNewton, NoOutputError
+from bsadvisor.measure.hessian import Hessian, Method, choose_method, double_backward_allowed
+from bsadvisor.measure.lanczos import Extremes, lanczos
+from bsadvisor.measure.preserve import in_full_precision, preserved
+from bsadvisor.measure.problem import Problem
+from bsadvisor.measure.sampler import Sampler
+from bsadvisor.measure.unit_products import Multiplies, UnitProducts, unit_products
+from bsadvisor.random_state import seed_everything
+from bsadvisor.values import EscapeDirection, SkippedPart
+
+TOLERANCE = 1e-2
+"""Of the Lanczos residuals, relative to the largest |eigenvalue|."""
+
+BASIS_BYTES = 2**30
+"""A larger Lanczos basis is not kept."""
+
+CHECKED_EXAMPLES, CHECKED_BATCHES = 2, 4
+"""On which exact products are compared with differences."""
+
+# What each part costs, in forward and backward passes over one example.
+PASSES_PER_GRADIENT, PASSES_PER_PRODUCT, PASSES_PER_LOSS = 1.5, 2.0, 0.4
+SCANNED_LOSSES = 21
+
+
+class Plan(Protocol):
+    """Sizes of the phase; see `advise.curvature_plan`."""
+
+    @property
+    def micro_batch(self) -> int: ...
+    @property
+    def direction_batches(self) -> int: ...
+    @property
+    def certificate_batches(self) -> int: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def allowance(self) -> float: ...
+
+
+class CurvatureUnavailableError(Exception):
+    """In words, why the curvature cannot be measured."""
+
+
+class OutOfMemoryForProductsError(Exception):
+    """The second graph does not fit: try again with a smaller micro-batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """Both ends on the direction sample, and along the same directions on the certificate sample."""
+
+    extremes: Extremes
+    lowest: AlongDirection
+    highest: AlongDirection
+
+
+@dataclass(kw_only=True)
+class MeasuredCurvature:
+    """What the phase found; None for what the budget left out."""
+
+    method: Method
+    method_reason: str | None
+    examples: int
+    """Of each micro-batch."""
+    products: UnitProducts | None = None
+    """In the optimizer's geometry."""
+    plain_products: UnitProducts | None = None
+    gauss_newton_products: UnitProducts | None = None
+    spectrum: Spectrum | None = None
+    """In the optimizer's geometry."""
+    plain_spectrum: Spectrum | None = None
+    escape: EscapeDirection | None = None
+    skipped: list[SkippedPart] = field(default_factory=list)
+
+
+class Budget:
+    """Counts passes over examples, and looks at the clock."""
+
+    def __init__(self, allowance: float, time_left: Callable[[], float], stop: Callable[[], bool]) -> None:
+        self._left = allowance
+        self._time_left = time_left
+        self._stop = stop
+        self._began = time.perf_counter()
+        self._spent = 0.0
+        self.skipped: list[SkippedPart] = []
+
+    def affords(self, part: str, passes: float) -> bool:
+        """Take the passes of a part, or note what it would have taken."""
+        seconds = passes * self._seconds_per_pass()
+        if passes > self._left or seconds > self._time_left() or self._stop():
+            self.skipped.append(SkippedPart(part=part, seconds=seconds))
+            return False
+        self._left -= passes
+        self._spent += passes
+        return True
+
+    def is_spent(self) -> bool:
+        """Whether to stop in the middle of a part."""
+        return self._stop() or self._time_left() <= 0
+
+    def _seconds_per_pass(self) -> float:
+        return (time.perf_counter() - self._began) / self._spent if self._spent else 0.0
+
+
+class CurvatureProbe:
+    """One curvature phase of one problem.
+
+    Args:
+        problem: model in the state to be measured; it is as before afterwards.
+        sampler: owner of the data's splits.
+        plan: how much of each.
+        divide_by_examples: whether the loss is a sum.
+        noise_trace: tr(Sigma) in the optimizer's geometry, where it is known.
+        seed: of dropout masks and starting vectors.
+        keep_basis: of Lanczos; None: where it fits.
+
+    Cost: see each part; all in all at most `plan.allowance` passes.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        sampler: Sampler,
+        plan: Plan,
+        *,
+        divide_by_examples: bool,
+        noise_trace: float | None,
+        seed: int,
+        keep_basis: bool | None = None,
+    ) -> None:
+        self._problem = problem
+        self._plan = plan
+        self._noise_trace = noise_trace
+        self._seed = seed
+        self._sizes = [parameter.numel() for parameter in problem.parameters.values()]
+        basis = 4 * sum(self._sizes) * plan.iterations
+        self._keep_basis = basis <= BASIS_BYTES if keep_basis is None else keep_basis
+        self._divide_by = plan.micro_batch if divide_by_examples else 1
+        self._sampler = sampler
+
+    def run(self, *, time_left: Callable[[], float], stop: Callable[[], bool]) -> MeasuredCurvature:
+        """Measure what the budget allows.
+
+        Raises:
+            CurvatureUnavailableError: the model cannot be differentiated in full precision.
+            OutOfMemoryForProductsError: with this micro-batch.
+        """
+        try:
+            model = self._problem.model
+            with preserved(model), in_full_precision(model), double_backward_allowed():
+                seed_everything(self._seed)
+                return self._measure(Budget(self._plan.allowance, time_left, stop))
+        except TargetError as error:
+            raise CurvatureUnavailableError(error.message) from error
+        except FloatingPointError as error:
+            raise CurvatureUnavailableError(str(error)) from error
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise CurvatureUnavailableError(str(error).strip().partition("\n")[0]) from error
+            raise OutOfMemoryForProductsError from error
+
+    def _measure(self, budget: Budget) -> MeasuredCurvature:
+        plan = self._plan
+        self._direction = self._sampler.curvature(0, plan.direction_batches, plan.micro_batch)
+        self._certificate = self._sampler.curvature(
+            plan.direction_batches * plan.micro_batch, plan.certificate_batches, plan.micro_batch
+        )
+        plain = Hessian(problem=self._problem, seed=self._seed, divide_by=self._divide_by)
+        method, reason = self._choose_method(plain)
+        plain = replace(plain, method=method)
+        own = plain if self._problem.preconditioner is None else replace(plain, scale=self._scale())
+        found = MeasuredCurvature(method=method, method_reason=reason, examples=plan.micro_batch)
+        found.products = self._products(own, budget, "the curvature along the gradient")
+        found.spectrum = self._spectrum(own, budget, "the ends of the spectrum")
+        found.escape = self._escape(own, found.spectrum, budget)
+        if own is plain:
+            found.plain_products, found.plain_spectrum = found.products, found.spectrum
+        else:
+            found.plain_products = self._products(plain, budget, "B_noise")
+            found.plain_spectrum = self._spectrum(plain, budget, "lambda_max and lambda_min")
+        found.skipped = budget.skipped
+        return found
+
+    # --- parts ---
+
+    def _choose_method(self, plain: Hessian) -> tuple[Method, str | None]:
+        size = CHECKED_EXAMPLES
+        groups = [range(at * size, (at + 1) * size) for at in range(CHECKED_BATCHES)]
+        few = replace(plain, divide_by=min(self._divide_by, size))
+        return choose_method(few, self._sampler.check(groups))
+
+    def _products(self, hessian: Hessian, budget: Budget, part: str) -> UnitProducts | None:
+        passes = self._certificate_passes(hessian, 2)
+        if len(self._certificate) < 2 or not budget.affords(part, passes):
+            return None
+        return self._units(hessian)
+
+    def gauss_newton(self) -> UnitProducts | None:
+        """For a model whose curvature along the gradient is negative."""
+        try:
+            return self._units(GaussNewton(problem=self._problem, seed=self._seed, divide_by=self._divide_by))
+        except NoOutputError:
+            return None
+
+    def _units(self, matrix: Multiplies) -> UnitProducts:
+        return unit_products(
+            matrix,
+            self._certificate,
+            examples=self._plan.micro_batch,
+            sizes=self._sizes,
+            seed=self._seed,
+        )
+
+    def _spectrum(self, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
+        plan = self._plan
+        per_product = _passes(hessian, 1) * plan.micro_batch * len(self._direction)
+        iterations = plan.iterations * (1 if self._keep_basis else 2)
+        passes = iterations * per_product + self._certificate_passes(hessian, 2)
+        if not self._direction or len(self._certificate) < 2 or not budget.affords(part, passes):
+            return None
+        generator = torch.Generator().manual_seed(self._seed)
+        start = torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
+        extremes = lanczos(
+            lambda vector: self._mean_product(hessian, vector),
+            start,
+            max_iterations=plan.iterations,
+            tolerance=TOLERANCE,
+            keep_basis=self._keep_basis,
+            should_stop=budget.is_spent,
+        )
+        lowest, highest = along_directions(
+            hessian,
+            self._certificate,
+            [extremes.lowest.vector, extremes.highest.vector],
+            examples=plan.micro_batch,
+            first_number=len(self._direction),
+        )
+        return Spectrum(extremes=extremes, lowest=lowest, highest=highest)
+
+    def _mean_product(self, hessian: Hessian, vector: Tensor) -> Tensor:
+        total = torch.zeros_like(vector)
+        for number, batch in enumerate(self._direction):
+            total += hessian.multiply(batch, number, [vector]).products[0]
+        return total / len(self._direction)
+
+    def _escape(self, hessian: Hessian, spectrum: Spectrum | None, budget: Budget) -> EscapeDirection | None:
+        passes = SCANNED_LOSSES * PASSES_PER_LOSS * self._plan.micro_batch * len(self._certificate)
+        if spectrum is None:
+            return None
+        if not spectrum.lowest.negative or not budget.affords("the saddle verdict", passes):
+            return None
+        return escape_direction(
+            hessian,
+            self._certificate,
+            spectrum.lowest,
+            noise_trace=self._noise_trace,
+            first_number=len(self._direction),
+            should_stop=budget.is_spent,
+        )
+
+    def _certificate_passes(self, hessian: Hessian, products: int) -> float:
+        return _passes(hessian, products) * self._plan.micro_batch * len(self._certificate)
+
+    def _scale(self) -> Tensor:
+        diagonal: Mapping[str, Tensor] = self._problem.preconditioner or {}
+        parts = [diagonal[name].detach().float().sqrt().reshape(-1) for name in self._problem.parameters]
+        return torch.cat(parts)
+
+
+def _passes(hessian: Hessian, products: int) -> float:
+    """Over one example, for a gradient and so many products."""
+    if hessian.method == "finite_differences":
+        return 2.0 * products
+    return PASSES_PER_GRADIENT + PASSES_PER_PRODUCT * products

@@ -1,0 +1,235 @@
+"""Products of a micro-batch's Hessian with vectors, exact or by differences of gradients.
+
+Vectors are flat: all parameters one after the other, in the order of `Problem.parameters`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bsadvisor.errors import is_out_of_memory
+from bsadvisor.measure.gradients import gradients_of
+from bsadvisor.measure.preserve import buffers_kept, moved
+from bsadvisor.measure.problem import Problem
+from bsadvisor.random_state import seed_everything
+
+Method = Literal["exact", "finite_differences"]
+
+RELATIVE_STEP = {torch.float32: 5e-3, torch.float64: 1e-5}
+"""Of a finite difference against the parameters' norm: about the cube root of the rounding error."""
+
+AGREEMENT = 0.02
+"""Relative difference of the two methods that is put down to the finite step."""
+
+CHECKED_STEPS = (5e-3, 3e-4, 1e-4, 3e-5)
+"""Relative steps at which they are compared: a small one seldom crosses a kink, a large one rounds less."""
+
+ROUNDING = 1e-6
+"""Relative error of a float32 gradient."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Products:
+    """What one micro-batch gave."""
+
+    gradient: Tensor
+    """(P,), of the mean loss, in the scaled coordinates."""
+    products: list[Tensor]
+    """(P,) each: the Hessian times the vectors that were asked for."""
+
+
+@dataclass(kw_only=True)
+class Hessian:
+    """Multiplies vectors with Hessians of single micro-batches.
+
+    In an adaptive optimizer's geometry (`scale` = D^1/2) gradients are D^1/2 g and the Hessian is
+    D^1/2 H D^1/2: what the optimizer's update -eta D g sees as plain gradient descent.
+
+    Args:
+        problem: weights in float32 at least; enter `double_backward_allowed` around all calls.
+        seed: of dropout masks: a micro-batch is the same function at every call.
+        divide_by: the examples of a micro-batch, where the loss is their sum.
+        scale: (P,) or None.
+        method: see `choose_method`.
+
+    Source: Pearlmutter 1994 (the exact product).
+    Cost: about 3.5 forward and backward passes for one vector, 2 more for each further one; memory of
+        a second graph, and of two float32 copies of the parameters for each vector.
+    """
+
+    problem: Problem
+    seed: int
+    divide_by: int = 1
+    scale: Tensor | None = None
+    method: Method = "exact"
+    relative_step: float | None = None
+    """Of a finite difference, against the parameters' norm; None: by the parameters' type."""
+    leaves: list[nn.Parameter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.leaves = list(self.problem.parameters.values())
+
+    def multiply(self, batch: Any, number: int, vectors: Sequence[Tensor]) -> Products:
+        """The gradient on a micro-batch, and its Hessian times each vector.
+
+        Args:
+            number: of the micro-batch: seeds its dropout masks.
+            vectors: (P,) each, in the scaled coordinates.
+
+        """
+        directions = [self._scaled(vector) for vector in vectors]
+        multiply = self._exact if self.method == "exact" else self._by_differences
+        with buffers_kept(self.problem.model):
+            gradient, products = multiply(lambda: self.loss_with_graph(batch, number), directions)
+        return Products(gradient=self._scaled(gradient), products=[self._scaled(hv) for hv in products])
+
+    def gradient(self, batch: Any, number: int) -> Tensor:
+        """The gradient alone."""
+        with buffers_kept(self.problem.model):
+            return self._scaled(self._gradient(lambda: self.loss_with_graph(batch, number)))
+
+    def loss(self, batch: Any, number: int) -> Tensor:
+        """The loss of a micro-batch where the parameters are now, without its graph."""
+        with torch.no_grad(), buffers_kept(self.problem.model):
+            return self.loss_with_graph(batch, number)
+
+    def displacement(self, vector: Tensor) -> Tensor:
+        """A step in the scaled coordinates as a change of the parameters: D^1/2 v."""
+        return self._scaled(vector)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.leaves)
+
+    @property
+    def like(self) -> Tensor:
+        """A parameter: for the type and device of vectors."""
+        return self.leaves[0]
+
+    def _scaled(self, vector: Tensor) -> Tensor:
+        return vector if self.scale is None else vector * self.scale
+
+    def loss_with_graph(self, batch: Any, number: int) -> Tensor:
+        """The loss of a micro-batch, the same function at every call."""
+        seed_everything(self.seed + number)
+        return self.problem.loss(batch, full_precision=True) / self.divide_by
+
+    def _exact(self, loss: Callable[[], Tensor], directions: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        found = torch.autograd.grad(loss(), self.leaves, create_graph=True, allow_unused=True)
+        gradient = self.flat(found)
+        curved = [(part, i) for i, part in enumerate(found) if part is not None and part.requires_grad]
+        products: list[Tensor] = []
+        for direction in directions:
+            parts = self.split(direction)
+            second = (
+                torch.autograd.grad(
+                    [part for part, _ in curved],
+                    self.leaves,
+                    grad_outputs=[parts[i] for _, i in curved],
+                    retain_graph=len(products) + 1 < len(directions),
+                    allow_unused=True,
+                )
+                if curved
+                else [None] * len(self.leaves)
+            )
+            products.append(self.flat(second))
+        return gradient, products
+
+    def _by_differences(
+        self, loss: Callable[[], Tensor], directions: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        gradient: Tensor | None = None
+        products: list[Tensor] = []
+        for direction in directions:
+            norm = float(direction.norm())
+            if norm == 0:
+                products.append(torch.zeros_like(direction))
+                continue
+            step = (self.relative_step or RELATIVE_STEP[direction.dtype]) * (1 + self.weight_norm()) / norm
+            with moved(self.leaves, self.split(direction)) as move:
+                move(step)
+                ahead = self._gradient(loss)
+                move(-step)
+                behind = self._gradient(loss)
+            gradient = (ahead + behind) / 2 if gradient is None else gradient
+            products.append((ahead - behind) / (2 * step))
+        return self._gradient(loss) if gradient is None else gradient, products
+
+    def _gradient(self, loss: Callable[[], Tensor]) -> Tensor:
+        found = gradients_of(loss(), self.problem.parameters)
+        return self.flat([found[name] for name in self.problem.parameters])
+
+    def weight_norm(self) -> float:
+        """Of all parameters together."""
+        return float(torch.stack([part.detach().norm() for part in self.leaves]).norm())
+
+    def flat(self, parts: Sequence[Tensor | None]) -> Tensor:
+        """One vector of the parts, zero where there is none."""
+        dense = (
+            torch.zeros_like(parameter) if part is None else part.to_dense() if part.is_sparse else part
+            for part, parameter in zip(parts, self.leaves, strict=True)
+        )
+        return torch.cat([part.detach().reshape(-1) for part in dense])
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """A vector as parts that are shaped like the parameters."""
+        parts = vector.split([parameter.numel() for parameter in self.leaves])
+        return [part.view_as(parameter) for part, parameter in zip(parts, self.leaves, strict=True)]
+
+
+@contextmanager
+def double_backward_allowed() -> Iterator[None]:
+    """Without the kernels that cannot be differentiated twice: fused attention, cuDNN, compiled code."""
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if "torch._dynamo" in sys.modules:  # importing it takes seconds, and nothing is compiled without it
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+def choose_method(hessian: Hessian, batches: Sequence[Any]) -> tuple[Method, str | None]:
+    """Exact products where double backward works and agrees with differences of gradients.
+
+    A custom function whose backward cannot be differentiated raises, or is silently taken for a
+    constant. On batches of a few examples a short step hardly crosses a kink (ReLU, max), so the two
+    agree at one of the steps where double backward is right.
+
+    Args:
+        batches: of a few examples each; a random vector is tried on each of them.
+
+    Returns:
+        The method, and why it is not the exact one.
+    """
+    generator = torch.Generator().manual_seed(hessian.seed)
+    reason = "it disagrees with differences of gradients"
+    for number, batch in enumerate(batches):
+        vector = torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
+        try:
+            exact = replace(hessian, method="exact").multiply(batch, number, [vector]).products[0]
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            return "finite_differences", str(error).strip().partition("\n")[0]
+        if any(_agree(hessian, batch, number, vector, exact, step) for step in CHECKED_STEPS):
+            return "exact", None
+    return "finite_differences", reason
+
+
+def _agree(
+    hessian: Hessian, batch: Any, number: int, vector: Tensor, exact: Tensor, relative_step: float
+) -> bool:
+    by_differences = replace(hessian, method="finite_differences", relative_step=relative_step)
+    found = by_differences.multiply(batch, number, [vector])
+    step = relative_step * (1 + hessian.weight_norm()) / float(vector.norm())
+    rounding = ROUNDING * float(found.gradient.norm()) / step
+    size = max(float(exact.norm()), float(found.products[0].norm()))
+    return float((found.products[0] - exact).norm()) <= AGREEMENT * size + rounding

@@ -1,0 +1,119 @@
+"""What B_noise is computed from: products g'Hg' of gradients and Hessians of disjoint micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsadvisor.measure.hessian import Products
+from bsadvisor.measure.norms import inner_product, squared_norm
+from bsadvisor.measure.sketch import Sketch
+from bsadvisor.theory.noise_scale import Array
+
+
+class Multiplies(Protocol):
+    """A Hessian, or the Gauss-Newton matrix."""
+
+    def multiply(self, batch: Any, number: int, vectors: Sequence[Tensor]) -> Products: ...
+
+    def gradient(self, batch: Any, number: int) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitProducts:
+    """Of K micro-batches with gradients h_k and u_k = H_k h_(k+1), the last one's partner the first."""
+
+    examples: int
+    """b, of each."""
+    curved: Array
+    """(K, K): u_k . h_j; exact at j = k and j = k + 1, else from sketches of large models."""
+    curved_total: float
+    """(sum of u_k) . (sum of h_j), exact."""
+    gram: Array
+    """(K, K): h_k . h_j; exact on the diagonal."""
+    total_squared_norm: float
+    """|sum of h_k|^2, exact."""
+    trace: Array
+    """(K,): z'H_k z with random signs z."""
+
+
+def unit_products(
+    matrix: Multiplies, batches: Sequence[Any], *, examples: int, sizes: Sequence[int], seed: int
+) -> UnitProducts:
+    """Multiply each micro-batch's Hessian with its neighbour's gradient.
+
+    The Hessian of every product is that of other examples than its gradients, so that all are unbiased
+    and their scatter holds the sampling of the Hessian too.
+
+    Args:
+        matrix: in the geometry that is asked for.
+        batches: K of them.
+        examples: of each.
+        sizes: elements of each parameter, for the sketch.
+        seed: of the sketch and the random signs.
+
+    Source: theory/curvature_noise.py; Hutchinson 1990 for the trace.
+    Cost: one gradient and two products per micro-batch; six vectors.
+    """
+    partner = matrix.gradient(batches[0], 0)
+    collected = _Collected(like=partner, sizes=sizes, seed=seed)
+    signs = torch.Generator().manual_seed(seed)
+    for number in reversed(range(len(batches))):
+        probe = torch.randint(0, 2, partner.shape, generator=signs, dtype=torch.int8).to(partner) * 2 - 1
+        found = matrix.multiply(batches[number], number, [partner, probe])
+        collected.add(found.gradient, found.products[0], partner)
+        collected.trace.append(inner_product(probe, found.products[1]))
+        partner = found.gradient
+    return collected.products(examples)
+
+
+class _Collected:
+    """Running sums, exact neighbours and sketches, from the last micro-batch to the first."""
+
+    def __init__(self, *, like: Tensor, sizes: Sequence[int], seed: int) -> None:
+        self._sizes = list(sizes)
+        self._sketch = Sketch(sizes, seed=seed, device=like.device)
+        self._gradients, self._products = torch.zeros_like(like), torch.zeros_like(like)
+        self._gradient_rows: list[Tensor] = []
+        self._product_rows: list[Tensor] = []
+        self._own: list[float] = []
+        self._next: list[float] = []
+        self._norms: list[float] = []
+        self.trace: list[float] = []
+
+    def add(self, gradient: Tensor, product: Tensor, partner: Tensor) -> None:
+        self._gradients += gradient
+        self._products += product
+        self._gradient_rows.append(self._row(gradient))
+        self._product_rows.append(self._row(product))
+        self._own.append(inner_product(product, gradient))
+        self._next.append(inner_product(product, partner))
+        self._norms.append(squared_norm(gradient))
+
+    def products(self, examples: int) -> UnitProducts:
+        gradients, products = (torch.stack(rows[::-1]) for rows in (self._gradient_rows, self._product_rows))
+        curved, gram = _float64(products @ gradients.T), _float64(gradients @ gradients.T)
+        units = np.arange(len(gram))
+        curved[units, units] = self._own[::-1]
+        curved[units, (units + 1) % len(units)] = self._next[::-1]
+        gram[units, units] = self._norms[::-1]
+        return UnitProducts(
+            examples=examples,
+            curved=curved,
+            curved_total=inner_product(self._products, self._gradients),
+            gram=gram,
+            total_squared_norm=squared_norm(self._gradients),
+            trace=np.array(self.trace[::-1]),
+        )
+
+    def _row(self, vector: Tensor) -> Tensor:
+        return self._sketch(vector.float().split(self._sizes))[0].cpu().double()
+
+
+def _float64(tensor: Tensor) -> Array:
+    return np.asarray(tensor.numpy(), dtype=np.float64)
