@@ -172,7 +172,6 @@ class Curved:
     noise_scale: Estimate | None
     """B_noise in that geometry."""
     escape: EscapeDirection | None
-    method_reason: str | None
 
 
 def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -> _Measured:
@@ -364,8 +363,8 @@ def _curvature(
         stats=stats,
         noise_scale=noise_scale(found.products, level),
         escape=found.escape,
-        method_reason=found.method_reason,
     )
+    assumptions = replace(assumptions, curvature_by_differences=found.method_reason)
     gradient = replace(
         gradient,
         noise_scale=noise_scale(found.plain_products, level),
@@ -460,6 +459,8 @@ def _advise(session: Session, measured: _Measured, load_seconds: float) -> Repor
         ),
         *remarks.about_local(searched, local),
         *remarks.about_advice(target, facts, gradient, critical, rows),
+        *remarks.about_curvature(target, curvature, rows),
+        *remarks.about_saddle(saddle),
     ]
     return Report(
         schema_version=SCHEMA_VERSION,

@@ -224,6 +224,8 @@ class AssumptionFacts:
     """Examples of ragged batches that were left out."""
     curvature_problem: str | None = None
     """Why the curvature could not be measured."""
+    curvature_by_differences: str | None = None
+    """Why exact products with the Hessian were not used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
