@@ -161,7 +161,7 @@ class CurvatureProbe:
         """
         try:
             model = self._problem.model
-            with preserved(model), in_full_precision(model), double_backward_allowed():
+            with preserved(model), in_full_precision(model), double_backward_allowed(model):
                 seed_everything(self._seed)
                 return self._measure(Budget(self._plan.allowance, time_left, stop))
         except TargetError as error:
