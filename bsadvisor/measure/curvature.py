@@ -232,11 +232,9 @@ class CurvatureProbe:
         passes = iterations * per_product + self._certificate_passes(hessian, 2)
         if not self._direction or len(self._certificate) < 2 or not budget.affords(part, passes):
             return None
-        generator = torch.Generator().manual_seed(self._seed)
-        start = torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
         extremes = lanczos(
             lambda vector: self._mean_product(hessian, vector),
-            start,
+            lambda: self._start(hessian),
             max_iterations=plan.iterations,
             tolerance=TOLERANCE,
             keep_basis=self._keep_basis,
@@ -250,6 +248,10 @@ class CurvatureProbe:
             first_number=len(self._direction),
         )
         return Spectrum(extremes=extremes, lowest=lowest, highest=highest)
+
+    def _start(self, hessian: Hessian) -> Tensor:
+        generator = torch.Generator().manual_seed(self._seed)
+        return torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
 
     def _mean_product(self, hessian: Hessian, vector: Tensor) -> Tensor:
         total = torch.zeros_like(vector)
