@@ -17,6 +17,8 @@ from bsadvisor.values import (
     SCHEMA_VERSION,
     AssumptionFacts,
     CriticalBatchSize,
+    CurvatureStats,
+    EscapeDirection,
     Estimate,
     GradientStats,
     LocalStats,
@@ -26,6 +28,7 @@ from bsadvisor.values import (
     ProgressCallback,
     Recommendation,
     Report,
+    SaddleVerdict,
     SecondsPerPhase,
     SelftestResult,
     StoppedBy,
@@ -35,6 +38,8 @@ from bsadvisor.values import (
 
 if TYPE_CHECKING:
     from bsadvisor.advise.rounds import Available
+    from bsadvisor.advise.update_rule import UpdateRule
+    from bsadvisor.measure.curvature import MeasuredCurvature
     from bsadvisor.measure.gradients import GradientProbe
     from bsadvisor.measure.line_search import LineSearch
     from bsadvisor.measure.sampler import Sampler
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
 
 GRADIENT_SHARE = 0.8
 """Of the time budget; the rest is for what follows the gradient."""
+
+GRADIENT_SHARE_WITH_CURVATURE = 0.6
 
 LINE_SEARCH_SHARE = 8
 """One example tried for this many measured: ten forward passes over them cost half a gradient phase."""
@@ -154,6 +161,18 @@ class _Measured:
     gradient: GradientStats
     assumptions: AssumptionFacts
     line_search: LineSearch | None
+    curvature: Curved | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curved:
+    """What the curvature phase found, in the optimizer's geometry where it has one."""
+
+    stats: CurvatureStats
+    noise_scale: Estimate | None
+    """B_noise in that geometry."""
+    escape: EscapeDirection | None
+    method_reason: str | None
 
 
 def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -> _Measured:
@@ -177,7 +196,15 @@ def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -
     )
     gradient_seconds = watch.seconds
     found = _line_search(session, sampler, measured, gradient, assumptions)
-    seconds = SecondsPerPhase(gradient=gradient_seconds, line_search=watch.seconds - gradient_seconds)
+    line_search_seconds = watch.seconds - gradient_seconds
+    curved, gradient, assumptions = _curvature(
+        session, sampler, measured, gradient, assumptions, gradient_seconds
+    )
+    seconds = SecondsPerPhase(
+        gradient=gradient_seconds,
+        line_search=line_search_seconds,
+        curvature=watch.seconds - gradient_seconds - line_search_seconds if curved else None,
+    )
     if session.stop.requested:
         stopped_by = "interrupt"
     if sidecar and stopped_by in ("interrupt", "time", "max_examples"):
@@ -200,6 +227,7 @@ def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -
             order_p_value=order_p_value(measured) if target.data.size is None else None,
         ),
         line_search=found,
+        curvature=curved,
     )
 
 
@@ -248,6 +276,7 @@ def _run_rounds(session: Session, measuring: GradientProbe, available: Available
     from bsadvisor.measure.statistics import noise_scale
 
     estimate: Estimate | None = None
+    share = GRADIENT_SHARE_WITH_CURVATURE if session.settings.curvature else GRADIENT_SHARE
     while True:
         measured = measuring.accumulator.num_examples
         sums = measuring.accumulator.sums() if measured else None
@@ -258,7 +287,7 @@ def _run_rounds(session: Session, measuring: GradientProbe, available: Available
             return plan
         measuring.run(
             plan,
-            time_left=lambda: session.watch.left(GRADIENT_SHARE),
+            time_left=lambda: session.watch.left(share),
             stop=lambda: session.stop.requested,
             progress=_reporter(session, plan, estimate),
         )
@@ -309,6 +338,85 @@ def _line_search(
     )
 
 
+def _curvature(
+    session: Session,
+    sampler: Sampler,
+    measured: GradientProbe,
+    gradient: GradientStats,
+    assumptions: AssumptionFacts,
+    gradient_seconds: float,
+) -> tuple[Curved | None, GradientStats, AssumptionFacts]:
+    """The Hessian, unless it was declined or cannot be had; B_noise goes to the gradient's section."""
+    from bsadvisor.advise.remarks import is_zero
+    from bsadvisor.measure.curvature import CurvatureUnavailableError
+    from bsadvisor.measure.curvature_stats import curvature_stats, noise_scale
+
+    if not session.settings.curvature or session.stop.requested or is_zero(gradient):
+        return None, gradient, assumptions
+    session.progress(Progress(phase="curvature", done=0, total=None))
+    try:
+        found = _run_curvature(session, sampler, measured, assumptions, gradient_seconds)
+    except CurvatureUnavailableError as problem:
+        return None, gradient, replace(assumptions, curvature_problem=str(problem))
+    level = session.settings.confidence
+    stats = curvature_stats(found, level, adaptive=session.target.preconditioner is not None)
+    curved = Curved(
+        stats=stats,
+        noise_scale=noise_scale(found.products, level),
+        escape=found.escape,
+        method_reason=found.method_reason,
+    )
+    gradient = replace(
+        gradient,
+        noise_scale=noise_scale(found.plain_products, level),
+        noise_scale_gauss_newton=noise_scale(found.gauss_newton_products, level),
+    )
+    return curved, gradient, assumptions
+
+
+def _run_curvature(
+    session: Session,
+    sampler: Sampler,
+    measured: GradientProbe,
+    assumptions: AssumptionFacts,
+    gradient_seconds: float,
+) -> MeasuredCurvature:
+    """With a smaller micro-batch whenever the second graph does not fit."""
+    from bsadvisor.advise.curvature_plan import plan_curvature, seconds_allowed
+    from bsadvisor.measure.curvature import (
+        CurvatureProbe,
+        CurvatureUnavailableError,
+        OutOfMemoryForProductsError,
+    )
+    from bsadvisor.measure.statistics import noise_trace_in_use
+
+    plan = plan_curvature(
+        gradient_examples=measured.accumulator.num_examples,
+        available=sampler.num_certain,
+        micro_batch=measured.micro_batch,
+        coupled=assumptions.coupling != "none",
+    )
+    ends = session.watch.seconds + seconds_allowed(gradient_seconds)
+    while plan.micro_batch >= 1:
+        probe = CurvatureProbe(
+            session.target,
+            sampler,
+            plan,
+            divide_by_examples=assumptions.loss_reduction == "sum",
+            noise_trace=noise_trace_in_use(measured),
+            seconds_per_pass=gradient_seconds / measured.accumulator.num_examples,
+            seed=session.settings.seed,
+        )
+        try:
+            return probe.run(
+                time_left=lambda: min(session.watch.left(), ends - session.watch.seconds),
+                stop=lambda: session.stop.requested,
+            )
+        except OutOfMemoryForProductsError:
+            plan = plan.halved()
+    raise CurvatureUnavailableError("a second derivative of one example does not fit in memory")
+
+
 def _identity(target: Target) -> str:
     """Tells one target from another, for `--resume`."""
     about = target.description
@@ -330,11 +438,18 @@ def _advise(session: Session, measured: _Measured, load_seconds: float) -> Repor
     from bsadvisor.advise import remarks
     from bsadvisor.advise.critical import predict_critical_batch_size
     from bsadvisor.advise.headline import headline
+    from bsadvisor.advise.saddle import with_escape_steps
+    from bsadvisor.advise.update_rule import limit_by_batch_size, update_rule
 
     target, facts, gradient = _counted(session.target, measured), session.target.facts, measured.gradient
     critical = predict_critical_batch_size(gradient.noise_scale_simple)
-    rows = _recommend(session.target, gradient, critical)
+    rule = update_rule(target.optimizer_details)
+    curvature = _with_limit(measured.curvature, rule)
+    rows = _recommend(session.target, gradient, critical, limit_by_batch_size(curvature, rule))
     local = _local(measured, rows)
+    saddle = _saddle(target, measured, curvature, rule)
+    if saddle and saddle.verdict in ("possible", "warning") and saddle.evidence and rule:
+        rows = with_escape_steps(rows, saddle.evidence, gradient, rule)
     searched = measured.line_search.direction if measured.line_search else None
     seconds = replace(measured.run.seconds_per_phase, load=load_seconds)
     run = replace(measured.run, seconds_per_phase=seconds, seconds=measured.run.seconds + load_seconds)
@@ -354,6 +469,8 @@ def _advise(session: Session, measured: _Measured, load_seconds: float) -> Repor
         probe=run,
         gradient=gradient,
         local=local,
+        curvature=curvature,
+        saddle=saddle,
         predicted_critical_batch_size=critical,
         headline=headline(
             rows,
@@ -374,8 +491,38 @@ def _counted(target: Target, measured: _Measured) -> TargetDescription:
     return replace(target.description, tokens_per_example=sum(raw.weight) / sum(raw.examples))
 
 
+def _with_limit(curved: Curved | None, rule: UpdateRule | None) -> CurvatureStats | None:
+    """The curvature with the learning-rate limit that it sets for the optimizer in use."""
+    from bsadvisor.advise.update_rule import full_batch_limit
+
+    if curved is None:
+        return None
+    largest = curved.stats.lambda_max_preconditioned or curved.stats.lambda_max
+    return replace(curved.stats, learning_rate_limit=full_batch_limit(largest, rule))
+
+
+def _saddle(
+    target: TargetDescription, measured: _Measured, curvature: CurvatureStats | None, rule: UpdateRule | None
+) -> SaddleVerdict | None:
+    from bsadvisor.advise.saddle import judge_saddle
+
+    if curvature is None or measured.curvature is None:
+        return None
+    return judge_saddle(
+        measured.curvature.escape,
+        curvature,
+        measured.gradient,
+        rule,
+        batch_size=target.batch_size,
+        learning_rate=target.learning_rate,
+    )
+
+
 def _recommend(
-    target: Target, gradient: GradientStats, critical: CriticalBatchSize
+    target: Target,
+    gradient: GradientStats,
+    critical: CriticalBatchSize,
+    limit: Callable[[int], float | None],
 ) -> tuple[Recommendation, ...]:
     """The ladder of pairs, where there is a critical batch size to build it on."""
     from bsadvisor.advise.pairs import PairInUse, recommend
@@ -391,26 +538,34 @@ def _recommend(
         devices=target.facts.num_devices,
     )
     return recommend(
-        pair, critical=critical.value, noise_scale=noise_scale.value, dataset_size=about.dataset_size
+        pair,
+        critical=critical.value,
+        noise_scale=noise_scale.value,
+        dataset_size=about.dataset_size,
+        limit=limit,
     )
 
 
 def _local(measured: _Measured, rows: tuple[Recommendation, ...]) -> LocalStats | None:
     """The line search, freed of the noise of its own direction, and its curve over the ladder."""
-    from bsadvisor.advise.local_curve import local_curve, noise_free
+    from bsadvisor.advise.local_curve import inverse, local_curve, noise_free
 
-    found, examples = measured.line_search, measured.run.examples
+    found, examples, curved = measured.line_search, measured.run.examples, measured.curvature
     if found is None or found.learning_rate is None or found.loss_decrease is None:
         return None
-    noise_scale = _noise_scale_of_updates(measured.gradient)
+    weighted = curved.noise_scale if curved else None
+    defined = weighted is not None and weighted.value is not None
+    noise_scale = weighted if weighted and defined else _noise_scale_of_updates(measured.gradient)
     best = noise_free(found.learning_rate, examples, noise_scale)
     decrease = noise_free(found.loss_decrease, examples, noise_scale)
     return LocalStats(
         direction=found.direction,
         loss=found.loss,
         max_learning_rate=best,
-        quadratic_max_learning_rate=None,
+        quadratic_max_learning_rate=inverse(curved.stats.along_gradient) if curved else None,
         curve=local_curve(best, decrease, noise_scale, [row.batch_size for row in rows]),
+        noise_scale=noise_scale,
+        noise_scale_is="B_noise" if defined else "B_simple",
     )
 
 

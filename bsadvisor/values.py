@@ -222,6 +222,8 @@ class AssumptionFacts:
     """Micro-batch sizes that did not fit."""
     dropped_examples: int = 0
     """Examples of ragged batches that were left out."""
+    curvature_problem: str | None = None
+    """Why the curvature could not be measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +289,8 @@ class GradientStats:
     """The same with the Gauss-Newton matrix for H, where B_noise is not defined."""
     noise_scale_preconditioned: Estimate | None
     """tr(D Sigma) / (G'DG) with the adaptive optimizer's preconditioner D."""
+    squared_norm_preconditioned: Estimate | None = None
+    """G'DG."""
     effective_noise_dimensions: Estimate
     """tr(Sigma)^2 / tr(Sigma^2)."""
     update_noise: UpdateNoise | None
@@ -361,8 +365,10 @@ class EscapeDirection:
     """At x = 0."""
     loss_drop: Estimate
     """Lowest loss along x against x = 0: chosen on half of the examples, measured on the other half."""
+    escaped_drop: float | None
+    """Fall of the loss that counts as having left: 5 % of it, or half of the lowest; None: no drop."""
     distance: float | None
-    """x at which `ESCAPED_SHARE` of the loss is gone, or half of `loss_drop`; None: no drop."""
+    """x at which it is reached."""
     examples: int
 
 
@@ -388,7 +394,11 @@ class LocalStats:
     max_learning_rate: Estimate
     """The best single step with a noise-free gradient, by line search."""
     quadratic_max_learning_rate: Estimate | None
+    """The same by the curvature alone: 1 / `curvature.along_gradient`."""
     curve: tuple[LocalPoint, ...]
+    noise_scale: Estimate | None = None
+    """Of the curve: B_noise in the geometry of `direction`, or B_simple where that is not resolved."""
+    noise_scale_is: Literal["B_noise", "B_simple"] = "B_simple"
 
 
 # --- advice -------------------------------------------------------------------------------------
@@ -468,8 +478,6 @@ class SaddleVerdict:
     """v'Hv / v'v of the escape direction, on examples that did not choose it."""
     escape_steps: float | None
     """Median number of steps to leave with the pair in use; null: it is not known, or never."""
-    escaped_at_loss_drop: float | None
-    """Fall of the loss along the direction that counts as having left."""
     noise_share: float | None
     """Share of the escape that gradient noise starts; the rest is the gradient's own component."""
     loss_drop: Estimate | None

@@ -7,43 +7,49 @@ from dataclasses import dataclass, replace
 from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES
 
 TIMES_THE_GRADIENT = 10
-"""The curvature may cost so many times the passes of the gradient phase."""
-
-LEAST_PHASE = 2048
-"""Examples that a gradient phase counts as at least: on few examples, products are cheap anyway."""
+"""The curvature may take so many times the gradient phase."""
 
 LONGEST_SECONDS = 30.0
+
+FREE_SECONDS = 5.0
+"""Nobody minds this long: ten times the gradient phase of a small model would be a fraction of a second."""
+
+MANY_EXAMPLES = 4096
+"""From so many in the gradient phase on, the certificate gets twice as many."""
+
+CERTIFICATE = 512
+"""Examples, on which a curvature is certified to be negative."""
 
 ITERATIONS = 24
 """Of Lanczos, at most."""
 
 
+ITERATIONS = 24
+"""Of Lanczos, at most."""
+
+MOST_UNITS = 64
+"""Micro-batches of B_noise: its interval gains nothing from more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvaturePlan:
-    """Sizes of the curvature phase."""
+    """Sizes of the curvature phase, in micro-batches of the same size."""
 
     micro_batch: int
+    noise_batches: int
+    """For B_noise: the gradient phase's examples again."""
     direction_batches: int
-    """Micro-batches that eigenvectors are sought on."""
+    """That eigenvectors are sought on."""
     certificate_batches: int
-    """Other micro-batches, for everything else."""
+    """Others than those, for what holds along the eigenvectors."""
     iterations: int
-    allowance: float
-    """Forward and backward passes over one example."""
-
-    @property
-    def direction_examples(self) -> int:
-        return self.direction_batches * self.micro_batch
-
-    @property
-    def certificate_examples(self) -> int:
-        return self.certificate_batches * self.micro_batch
 
     def halved(self) -> CurvaturePlan:
         """The same examples in micro-batches of half the size."""
         return replace(
             self,
             micro_batch=self.micro_batch // 2,
+            noise_batches=self.noise_batches * 2,
             direction_batches=self.direction_batches * 2,
             certificate_batches=self.certificate_batches * 2,
         )
@@ -52,22 +58,28 @@ class CurvaturePlan:
 def plan_curvature(
     *, gradient_examples: int, available: int, micro_batch: int, coupled: bool
 ) -> CurvaturePlan:
-    """As many examples as the allowance pays for, a quarter of them for the directions.
+    """The certificate gets four times the examples of the directions.
 
     Args:
         gradient_examples: that the gradient phase measured.
-        available: examples that there surely are.
+        available: examples that there surely are, for the gradient and the curvature.
         micro_batch: of the gradient phase; kept where examples are `coupled`, for it changes the loss.
     """
-    phase = max(gradient_examples, LEAST_PHASE)
-    certificate = min(512 if phase < 4096 else 1024, max(available - available // 5, 0))
+    wanted = CERTIFICATE if gradient_examples < MANY_EXAMPLES else 2 * CERTIFICATE
+    certificate = min(wanted, available * 4 // 5)
     if not coupled:
         micro_batch = max(1, min(micro_batch, certificate // MIN_MICRO_BATCHES))
-    units = max(certificate // micro_batch, min(MIN_MICRO_BATCHES, available // micro_batch * 4 // 5))
+    within = available // micro_batch
+    certificate_batches = min(max(certificate // micro_batch, MIN_MICRO_BATCHES), within * 4 // 5)
     return CurvaturePlan(
         micro_batch=micro_batch,
-        direction_batches=max(min(units // 4, available // micro_batch - units), 0),
-        certificate_batches=units,
+        noise_batches=min(max(gradient_examples, CERTIFICATE) // micro_batch, within, MOST_UNITS),
+        direction_batches=min(max(certificate_batches // 4, 1), within - certificate_batches),
+        certificate_batches=certificate_batches,
         iterations=ITERATIONS,
-        allowance=TIMES_THE_GRADIENT * phase,
     )
+
+
+def seconds_allowed(gradient_seconds: float) -> float:
+    """For the whole phase."""
+    return min(LONGEST_SECONDS, max(TIMES_THE_GRADIENT * gradient_seconds, FREE_SECONDS))

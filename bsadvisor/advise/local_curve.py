@@ -35,6 +35,16 @@ def local_curve(
     )
 
 
+def inverse(curvature: Estimate | None) -> Estimate | None:
+    """The best noise-free step of a quadratic: 1 / curvature; no value where that is not positive."""
+    if curvature is None:
+        return None
+    low, value, high = (
+        1 / end if end is not None and end > 0 else None for end in reversed(_ends(curvature))
+    )
+    return Estimate(value=value, low=low, high=high, confidence=curvature.confidence)
+
+
 def _at(batch_size: int, noise_free_value: Estimate, noise_scale: Estimate) -> Estimate:
     """Both intervals at their worst at once, so the level is at least the stated one."""
     low, value, high = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bsadvisor.theory import scaling, training_cost
@@ -30,7 +30,12 @@ class PairInUse:
 
 
 def recommend(
-    pair: PairInUse, *, critical: float, noise_scale: float, dataset_size: int | None
+    pair: PairInUse,
+    *,
+    critical: float,
+    noise_scale: float,
+    dataset_size: int | None,
+    limit: Callable[[int], float | None] = lambda batch_size: None,
 ) -> tuple[Recommendation, ...]:
     """One row per rung of the ladder, from the efficient batch size to the largest useful one.
 
@@ -39,10 +44,15 @@ def recommend(
         critical: B_crit, predicted, in examples.
         noise_scale: Bn of the learning-rate rule, in examples.
         dataset_size: no batch is larger.
+        limit: stability limit of the learning rate at a batch size; it caps the rule, though never below
+            the learning rate in use, which the run has shown to work.
     """
     rungs = ladder(pair.batch_size, critical, dataset_size, pair.devices or 1)
     roles = assign_roles(rungs, critical, pair.batch_size)
-    return tuple(_row(rung, roles.get(rung), pair, critical, noise_scale) for rung in rungs)
+    return tuple(
+        _row(rung, roles.get(rung), pair, critical=critical, noise_scale=noise_scale, limit=limit(rung))
+        for rung in rungs
+    )
 
 
 def ladder(base: int | None, critical: float, dataset_size: int | None, multiple: int) -> list[int]:
@@ -93,14 +103,24 @@ def _saves_steps(batch_size: int, critical: float) -> bool:
 
 
 def _row(
-    batch_size: int, role: Role | None, pair: PairInUse, critical: float, noise_scale: float
+    batch_size: int,
+    role: Role | None,
+    pair: PairInUse,
+    *,
+    critical: float,
+    noise_scale: float,
+    limit: float | None,
 ) -> Recommendation:
     anchor = pair.batch_size
     power = scaling.SATURATING_POWER[pair.family]
     rate = scaling.saturating_power(batch_size, anchor, noise_scale, power) if anchor else None
+    rule = f"[(1 + Bn/B0) / (1 + Bn/B)]^{power:g} with Bn = {noise_scale:.4g}"
+    highest = _highest_factor(limit, pair.learning_rate)
+    if rate is not None and highest is not None and rate > highest:
+        rate, rule = highest, f"{rule}, capped at the stability limit"
     steps = training_cost.steps_factor(batch_size, anchor, critical) if anchor else None
     batch_factor = batch_size / anchor if anchor else None
-    low, high, confidence = _range(batch_size, pair, rate)
+    low, high, confidence = _range(batch_size, pair, rate, highest)
     return Recommendation(
         batch_size=batch_size,
         learning_rate=_times(rate, pair.learning_rate),
@@ -112,28 +132,40 @@ def _row(
         role=role,
         current=batch_size == anchor,
         basis="predicted",
-        rule=f"[(1 + Bn/B0) / (1 + Bn/B)]^{power:g} with Bn = {noise_scale:.4g}",
+        rule=rule,
         steps_factor=steps,
         examples_factor=_times(steps, batch_factor),
         steps_over_minimum=training_cost.steps_over_minimum(batch_size, critical),
         examples_over_minimum=training_cost.examples_over_minimum(batch_size, critical),
         relative_temperature=rate / batch_factor if rate and batch_factor else None,
         relative_update_noise=rate**2 / batch_factor if rate and batch_factor else None,
+        learning_rate_limit=limit,
         adam_betas=_betas(batch_size, pair),
         weight_decay=_weight_decay(pair, batch_factor, rate),
         devices=pair.devices,
     )
 
 
+def _highest_factor(limit: float | None, learning_rate: float | None) -> float | None:
+    """Of the learning rate in use, which counts as stable itself."""
+    return None if limit is None or learning_rate is None else max(1.0, limit / learning_rate)
+
+
 def _range(
-    batch_size: int, pair: PairInUse, rate: float | None
+    batch_size: int, pair: PairInUse, rate: float | None, highest: float | None
 ) -> tuple[float | None, float | None, float | None]:
-    """Where the stored errors of the rule say the best learning rate is; today's own pair has none."""
+    """Where the stored errors of the rule say the best learning rate is; today's own pair has none.
+
+    What lies above the stability limit is cut off.
+    """
     learning_rate = _times(rate, pair.learning_rate)
     if learning_rate is None or batch_size == pair.batch_size:
         return None, None, None
     factor = scaling.range_factor(pair.family)
-    return learning_rate / factor, learning_rate * factor, scaling.RANGE_CONFIDENCE
+    high = learning_rate * factor
+    if highest is not None and pair.learning_rate is not None:
+        high = min(high, highest * pair.learning_rate)
+    return learning_rate / factor, high, scaling.RANGE_CONFIDENCE
 
 
 def _other_rules(batch_size: int, pair: PairInUse) -> OtherRules | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.unit_products import Multiplies, UnitProducts, unit_products
 from bsadvisor.random_state import seed_everything
+from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES, Array
 from bsadvisor.values import EscapeDirection, SkippedPart
 
 TOLERANCE = 1e-2
@@ -33,6 +35,8 @@ CHECKED_EXAMPLES, CHECKED_BATCHES = 2, 4
 
 # What each part costs, in forward and backward passes over one example.
 PASSES_PER_GRADIENT, PASSES_PER_PRODUCT, PASSES_PER_LOSS = 1.5, 2.0, 0.4
+GAUSS_NEWTON_PASSES = 5.0
+
 SCANNED_LOSSES = 21
 
 
@@ -42,13 +46,13 @@ class Plan(Protocol):
     @property
     def micro_batch(self) -> int: ...
     @property
+    def noise_batches(self) -> int: ...
+    @property
     def direction_batches(self) -> int: ...
     @property
     def certificate_batches(self) -> int: ...
     @property
     def iterations(self) -> int: ...
-    @property
-    def allowance(self) -> float: ...
 
 
 class CurvatureUnavailableError(Exception):
@@ -66,6 +70,10 @@ class Spectrum:
     extremes: Extremes
     lowest: AlongDirection
     highest: AlongDirection
+    traces: Array
+    """(K,): of the certificate micro-batches, by random signs."""
+    error_ratio: float
+    """Sampling error on the direction sample over that on the certificate sample."""
 
 
 @dataclass(kw_only=True)
@@ -74,8 +82,8 @@ class MeasuredCurvature:
 
     method: Method
     method_reason: str | None
-    examples: int
-    """Of each micro-batch."""
+    direction_examples: int
+    certificate_examples: int
     products: UnitProducts | None = None
     """In the optimizer's geometry."""
     plain_products: UnitProducts | None = None
@@ -88,24 +96,31 @@ class MeasuredCurvature:
 
 
 class Budget:
-    """Counts passes over examples, and looks at the clock."""
+    """Looks at the clock before every part.
 
-    def __init__(self, allowance: float, time_left: Callable[[], float], stop: Callable[[], bool]) -> None:
-        self._left = allowance
+    Args:
+        time_left: seconds.
+        stop: whether someone asked to.
+        seconds_per_pass: forward and backward over one example, as far as it is known beforehand.
+    """
+
+    def __init__(
+        self, time_left: Callable[[], float], stop: Callable[[], bool], seconds_per_pass: float
+    ) -> None:
         self._time_left = time_left
         self._stop = stop
         self._began = time.perf_counter()
-        self._spent = 0.0
+        self._expected = seconds_per_pass
+        self._passes = 0.0
         self.skipped: list[SkippedPart] = []
 
     def affords(self, part: str, passes: float) -> bool:
-        """Take the passes of a part, or note what it would have taken."""
+        """Whether there is time for a part; if not, what it would have taken is noted."""
         seconds = passes * self._seconds_per_pass()
-        if passes > self._left or seconds > self._time_left() or self._stop():
+        if seconds > self._time_left() or self._stop():
             self.skipped.append(SkippedPart(part=part, seconds=seconds))
             return False
-        self._left -= passes
-        self._spent += passes
+        self._passes += passes
         return True
 
     def is_spent(self) -> bool:
@@ -113,7 +128,7 @@ class Budget:
         return self._stop() or self._time_left() <= 0
 
     def _seconds_per_pass(self) -> float:
-        return (time.perf_counter() - self._began) / self._spent if self._spent else 0.0
+        return (time.perf_counter() - self._began) / self._passes if self._passes else self._expected
 
 
 class CurvatureProbe:
@@ -125,10 +140,11 @@ class CurvatureProbe:
         plan: how much of each.
         divide_by_examples: whether the loss is a sum.
         noise_trace: tr(Sigma) in the optimizer's geometry, where it is known.
+        seconds_per_pass: of the gradient phase, over one example.
         seed: of dropout masks and starting vectors.
         keep_basis: of Lanczos; None: where it fits.
 
-    Cost: see each part; all in all at most `plan.allowance` passes.
+    Cost: see each part.
     """
 
     def __init__(
@@ -139,12 +155,14 @@ class CurvatureProbe:
         *,
         divide_by_examples: bool,
         noise_trace: float | None,
+        seconds_per_pass: float,
         seed: int,
         keep_basis: bool | None = None,
     ) -> None:
         self._problem = problem
         self._plan = plan
         self._noise_trace = noise_trace
+        self._seconds_per_pass = seconds_per_pass
         self._seed = seed
         self._sizes = [parameter.numel() for parameter in problem.parameters.values()]
         basis = 4 * sum(self._sizes) * plan.iterations
@@ -163,7 +181,7 @@ class CurvatureProbe:
             model = self._problem.model
             with preserved(model), in_full_precision(model), double_backward_allowed(model):
                 seed_everything(self._seed)
-                return self._measure(Budget(self._plan.allowance, time_left, stop))
+                return self._measure(Budget(time_left, stop, self._seconds_per_pass))
         except TargetError as error:
             raise CurvatureUnavailableError(error.message) from error
         except FloatingPointError as error:
@@ -175,6 +193,7 @@ class CurvatureProbe:
 
     def _measure(self, budget: Budget) -> MeasuredCurvature:
         plan = self._plan
+        self._noise = self._sampler.curvature(0, plan.noise_batches, plan.micro_batch)
         self._direction = self._sampler.curvature(0, plan.direction_batches, plan.micro_batch)
         self._certificate = self._sampler.curvature(
             plan.direction_batches * plan.micro_batch, plan.certificate_batches, plan.micro_batch
@@ -183,7 +202,12 @@ class CurvatureProbe:
         method, reason = self._choose_method(plain)
         plain = replace(plain, method=method)
         own = plain if self._problem.preconditioner is None else replace(plain, scale=self._scale())
-        found = MeasuredCurvature(method=method, method_reason=reason, examples=plan.micro_batch)
+        found = MeasuredCurvature(
+            method=method,
+            method_reason=reason,
+            direction_examples=len(self._direction) * plan.micro_batch,
+            certificate_examples=len(self._certificate) * plan.micro_batch,
+        )
         found.products = self._products(own, budget, "the curvature along the gradient")
         found.spectrum = self._spectrum(own, budget, "the ends of the spectrum")
         found.escape = self._escape(own, found.spectrum, budget)
@@ -192,6 +216,8 @@ class CurvatureProbe:
         else:
             found.plain_products = self._products(plain, budget, "B_noise")
             found.plain_spectrum = self._spectrum(plain, budget, "lambda_max and lambda_min")
+        if found.plain_products is not None and not found.plain_products.bends_up:
+            found.gauss_newton_products = self._gauss_newton(budget)
         found.skipped = budget.skipped
         return found
 
@@ -204,13 +230,16 @@ class CurvatureProbe:
         return choose_method(few, self._sampler.check(groups))
 
     def _products(self, hessian: Hessian, budget: Budget, part: str) -> UnitProducts | None:
-        passes = self._certificate_passes(hessian, 2)
-        if len(self._certificate) < 2 or not budget.affords(part, passes):
+        passes = _passes(hessian, 1) * self._plan.micro_batch * len(self._noise)
+        if len(self._noise) < MIN_MICRO_BATCHES or not budget.affords(part, passes):
             return None
         return self._units(hessian)
 
-    def gauss_newton(self) -> UnitProducts | None:
-        """For a model whose curvature along the gradient is negative."""
+    def _gauss_newton(self, budget: Budget) -> UnitProducts | None:
+        """Where the curvature along the gradient is not positive."""
+        passes = GAUSS_NEWTON_PASSES * self._plan.micro_batch * len(self._noise)
+        if not budget.affords("the Gauss-Newton B_noise", passes):
+            return None
         try:
             return self._units(GaussNewton(problem=self._problem, seed=self._seed, divide_by=self._divide_by))
         except NoOutputError:
@@ -219,7 +248,7 @@ class CurvatureProbe:
     def _units(self, matrix: Multiplies) -> UnitProducts:
         return unit_products(
             matrix,
-            self._certificate,
+            self._noise,
             examples=self._plan.micro_batch,
             sizes=self._sizes,
             seed=self._seed,
@@ -229,7 +258,7 @@ class CurvatureProbe:
         plan = self._plan
         per_product = _passes(hessian, 1) * plan.micro_batch * len(self._direction)
         iterations = plan.iterations * (1 if self._keep_basis else 2)
-        passes = iterations * per_product + self._certificate_passes(hessian, 2)
+        passes = iterations * per_product + self._certificate_passes(hessian, 3)
         if not self._direction or len(self._certificate) < 2 or not budget.affords(part, passes):
             return None
         extremes = lanczos(
@@ -240,14 +269,20 @@ class CurvatureProbe:
             keep_basis=self._keep_basis,
             should_stop=budget.is_spent,
         )
-        lowest, highest = along_directions(
+        (lowest, highest), traces = along_directions(
             hessian,
             self._certificate,
             [extremes.lowest.vector, extremes.highest.vector],
             examples=plan.micro_batch,
             first_number=len(self._direction),
         )
-        return Spectrum(extremes=extremes, lowest=lowest, highest=highest)
+        return Spectrum(
+            extremes=extremes,
+            lowest=lowest,
+            highest=highest,
+            traces=traces,
+            error_ratio=math.sqrt(len(self._certificate) / len(self._direction)),
+        )
 
     def _start(self, hessian: Hessian) -> Tensor:
         generator = torch.Generator().manual_seed(self._seed)

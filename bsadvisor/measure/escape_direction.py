@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bsadvisor.measure.hessian import Hessian
@@ -34,6 +35,8 @@ class AlongDirection:
     """Derivatives of every certificate micro-batch along a unit vector v of the scaled coordinates."""
 
     vector: Tensor
+    squared_length: float
+    """|D^1/2 v|^2: of a unit step, in the space of the parameters."""
     slopes: Array
     """(K,): h_k . v."""
     curvatures: Array
@@ -49,21 +52,37 @@ class AlongDirection:
 
 def along_directions(
     hessian: Hessian, batches: Sequence[Any], vectors: Sequence[Tensor], *, examples: int, first_number: int
-) -> list[AlongDirection]:
+) -> tuple[list[AlongDirection], Array]:
     """Slopes and curvatures along each of some unit vectors, on examples that did not choose them.
 
-    Cost: one gradient and a product per vector for each micro-batch.
+    Returns:
+        One row per vector, and z'H_k z with random signs z for each micro-batch: its mean is the trace.
+
+    Source: Hutchinson 1990 for the trace.
+    Cost: one gradient, a product per vector and one more for each micro-batch.
     """
-    slopes, curvatures = np.zeros((len(vectors), len(batches))), np.zeros((len(vectors), len(batches)))
+    shape = len(vectors), len(batches)
+    slopes, curvatures, traces = np.zeros(shape), np.zeros(shape), np.zeros(len(batches))
+    generator = torch.Generator().manual_seed(hessian.seed)
     for column, batch in enumerate(batches):
-        found = hessian.multiply(batch, first_number + column, vectors)
-        for row, (vector, product) in enumerate(zip(vectors, found.products, strict=True)):
+        signs = torch.randint(0, 2, vectors[0].shape, generator=generator, dtype=torch.int8)
+        probe = (signs * 2 - 1).to(vectors[0])
+        found = hessian.multiply(batch, first_number + column, [*vectors, probe])
+        traces[column] = inner_product(found.products[-1], probe)
+        for row, (vector, product) in enumerate(zip(vectors, found.products, strict=False)):
             slopes[row, column] = inner_product(found.gradient, vector)
             curvatures[row, column] = inner_product(product, vector)
-    return [
-        AlongDirection(vector=vector, slopes=slope, curvatures=curvature, examples=examples)
+    rows = [
+        AlongDirection(
+            vector=vector,
+            squared_length=squared_norm(hessian.displacement(vector)),
+            slopes=slope,
+            curvatures=curvature,
+            examples=examples,
+        )
         for vector, slope, curvature in zip(vectors, slopes, curvatures, strict=True)
     ]
+    return rows, traces
 
 
 def escape_direction(
@@ -90,17 +109,17 @@ def escape_direction(
     scan = _scan(hessian, batches, along, first_number, should_stop)
     if scan is None:
         return None
-    length = squared_norm(hessian.displacement(along.vector))
     curvature = one_sided(along.curvatures, CERTIFICATE)
     noise = float(along.slopes.var(ddof=1)) * along.examples
     return EscapeDirection(
         curvature=curvature,
-        parameter_curvature=_divided(curvature, length),
+        parameter_curvature=_divided(curvature, along.squared_length),
         gradient=one_sided(along.slopes, CERTIFICATE),
         noise=noise,
         isotropic_noise=noise if noise_trace is None else noise_trace / hessian.num_parameters,
         loss=scan.loss,
         loss_drop=scan.drop,
+        escaped_drop=scan.escaped_drop,
         distance=scan.distance,
         examples=along.examples * len(batches),
     )
@@ -110,6 +129,7 @@ def escape_direction(
 class _Scan:
     loss: float
     drop: Estimate
+    escaped_drop: float | None
     distance: float | None
 
 
@@ -138,7 +158,14 @@ def _scan(
             move(float(step))
             drops[row] = start - losses()
     drops = np.where(np.isfinite(drops), drops, -np.inf)
-    return _Scan(loss=loss, drop=_cross_fitted(drops), distance=_distance(steps, drops.mean(1), loss))
+    mean = drops.mean(1)
+    escaped = min(ESCAPED_SHARE * abs(loss), mean.max() / 2) if mean.max() > 0 else None
+    return _Scan(
+        loss=loss,
+        drop=_cross_fitted(drops),
+        escaped_drop=escaped,
+        distance=None if escaped is None else _distance(steps, mean, escaped),
+    )
 
 
 def _cross_fitted(drops: Array) -> Estimate:
@@ -151,19 +178,14 @@ def _cross_fitted(drops: Array) -> Estimate:
     return one_sided(found, CERTIFICATE)
 
 
-def _distance(steps: Array, drops: Array, loss: float) -> float | None:
-    """Where, on the way to the best step, `ESCAPED_SHARE` of the loss or half of the drop is gone."""
-    best = int(drops.argmax())
-    if drops[best] <= 0:
-        return None
-    wanted = min(ESCAPED_SHARE * abs(loss), drops[best] / 2)
-    side = np.sign(steps) == np.sign(steps[best])
-    reached, fall = np.concatenate([[0.0], np.abs(steps[side])]), np.concatenate([[0.0], drops[side]])
+def _distance(steps: Array, drops: Array, wanted: float) -> float:
+    """Where, on the way to the best step, so much of the loss is gone."""
+    side = np.sign(steps) == np.sign(steps[int(drops.argmax())])
+    reached, fall = (np.concatenate([[0.0], part[side]]) for part in (np.abs(steps), drops))
     above = int((fall >= wanted).argmax())
     # Between two steps the loss falls about as the square of the distance.
-    lower, upper = max(fall[above - 1], 0.0), fall[above]
-    share = (wanted - lower) / (upper - lower)
-    return float(math.sqrt(reached[above - 1] ** 2 + share * (reached[above] ** 2 - reached[above - 1] ** 2)))
+    share = (wanted - fall[above - 1]) / (fall[above] - fall[above - 1])
+    return math.sqrt(reached[above - 1] ** 2 + share * (reached[above] ** 2 - reached[above - 1] ** 2))
 
 
 def one_sided(values: Array, confidence: float) -> Estimate:

@@ -36,6 +36,7 @@ def gradient_stats(
         noise_scale_training_set=None if size is None else noise_scale(sums, confidence, size),
         noise_scale=None,
         noise_scale_preconditioned=None if adaptive is None else noise_scale(adaptive, confidence),
+        squared_norm_preconditioned=None if adaptive is None else squared_norm(adaptive, confidence),
         effective_noise_dimensions=effective_dimensions(sums, confidence),
         update_noise=update_noise(sums, adaptive, confidence, batch_size, learning_rate),
         raw=raw_sums(sums),
@@ -55,11 +56,17 @@ def noise_trace(sums: BlockSums, confidence: float) -> Estimate:
     return _jackknifed(sums, lambda moments: moments.noise_trace, confidence)
 
 
+def noise_trace_in_use(probe: GradientProbe) -> float | None:
+    """tr(Sigma), or tr(D Sigma) with an adaptive optimizer's D."""
+    adaptive = probe.problem.preconditioner is not None
+    return noise_trace(probe.accumulator.sums(preconditioned=adaptive), 0.95).value
+
+
 def noise_scale(sums: BlockSums, confidence: float, dataset_size: int | None = None) -> Estimate:
     """B_simple of the population, or of a data set of the given size."""
     if sums.num_blocks < MIN_BLOCKS or not sums.weighted_squared_norm.any():
         return _unresolved(confidence)
-    return _estimate(theory.noise_scale(sums, confidence, dataset_size), confidence)
+    return estimate(theory.noise_scale(sums, confidence, dataset_size), confidence)
 
 
 def update_noise(
@@ -97,7 +104,7 @@ def effective_dimensions(sums: BlockSums, confidence: float) -> Estimate:
         return _unresolved(confidence)
     variance = float(theory.jackknife_variance(np.log(replicates)))
     interval = theory.symmetric_interval(math.log(value), variance, confidence, len(gram) - 1)
-    return _estimate(
+    return estimate(
         Interval(value=value, low=math.exp(interval.low), high=math.exp(min(interval.high, 700.0))),
         confidence,
     )
@@ -170,7 +177,7 @@ def _jackknifed(sums: BlockSums, statistic: Callable[[Moments], Array], confiden
         return _unresolved(confidence)
     value = float(statistic(theory.moments(sums)))
     variance = float(theory.jackknife_variance(statistic(theory.leave_one_out(sums))))
-    return _estimate(theory.symmetric_interval(value, variance, confidence, sums.num_blocks - 1), confidence)
+    return estimate(theory.symmetric_interval(value, variance, confidence, sums.num_blocks - 1), confidence)
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
@@ -181,7 +188,8 @@ def _unresolved(confidence: float) -> Estimate:
     return Estimate(value=None, low=None, high=None, confidence=confidence)
 
 
-def _estimate(interval: Interval, confidence: float) -> Estimate:
+def estimate(interval: Interval, confidence: float) -> Estimate:
+    """The interval as a value of the report: what is not finite is None."""
     value, low, high = (
         number if math.isfinite(number) else None for number in (interval.value, interval.low, interval.high)
     )

@@ -38,8 +38,13 @@ class UnitProducts:
     """(K, K): h_k . h_j; exact on the diagonal."""
     total_squared_norm: float
     """|sum of h_k|^2, exact."""
-    trace: Array
-    """(K,): z'H_k z with random signs z."""
+
+    @property
+    def bends_up(self) -> bool:
+        """Whether the estimate of G'HG is positive: else no B_noise is defined."""
+        units = np.arange(len(self.curved))
+        own, following = self.curved[units, units], self.curved[units, (units + 1) % len(units)]
+        return bool(self.curved_total > own.sum() + following.sum())
 
 
 def unit_products(
@@ -55,19 +60,16 @@ def unit_products(
         batches: K of them.
         examples: of each.
         sizes: elements of each parameter, for the sketch.
-        seed: of the sketch and the random signs.
+        seed: of the sketch.
 
-    Source: theory/curvature_noise.py; Hutchinson 1990 for the trace.
-    Cost: one gradient and two products per micro-batch; six vectors.
+    Source: theory/curvature_noise.py.
+    Cost: one gradient and one product per micro-batch; five vectors.
     """
     partner = matrix.gradient(batches[0], 0)
     collected = _Collected(like=partner, sizes=sizes, seed=seed)
-    signs = torch.Generator().manual_seed(seed)
     for number in reversed(range(len(batches))):
-        probe = torch.randint(0, 2, partner.shape, generator=signs, dtype=torch.int8).to(partner) * 2 - 1
-        found = matrix.multiply(batches[number], number, [partner, probe])
+        found = matrix.multiply(batches[number], number, [partner])
         collected.add(found.gradient, found.products[0], partner)
-        collected.trace.append(inner_product(probe, found.products[1]))
         partner = found.gradient
     return collected.products(examples)
 
@@ -84,7 +86,6 @@ class _Collected:
         self._own: list[float] = []
         self._next: list[float] = []
         self._norms: list[float] = []
-        self.trace: list[float] = []
 
     def add(self, gradient: Tensor, product: Tensor, partner: Tensor) -> None:
         self._gradients += gradient
@@ -108,7 +109,6 @@ class _Collected:
             curved_total=inner_product(self._products, self._gradients),
             gram=gram,
             total_squared_norm=squared_norm(self._gradients),
-            trace=np.array(self.trace[::-1]),
         )
 
     def _row(self, vector: Tensor) -> Tensor:
