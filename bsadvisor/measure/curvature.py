@@ -179,7 +179,7 @@ class CurvatureProbe:
         """
         try:
             model = self._problem.model
-            with preserved(model), in_full_precision(model), double_backward_allowed():
+            with preserved(model), in_full_precision(model), double_backward_allowed(model):
                 seed_everything(self._seed)
                 return self._measure(Budget(time_left, stop, self._seconds_per_pass))
         except TargetError as error:
@@ -261,11 +261,9 @@ class CurvatureProbe:
         passes = iterations * per_product + self._certificate_passes(hessian, 3)
         if not self._direction or len(self._certificate) < 2 or not budget.affords(part, passes):
             return None
-        generator = torch.Generator().manual_seed(self._seed)
-        start = torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
         extremes = lanczos(
             lambda vector: self._mean_product(hessian, vector),
-            start,
+            lambda: self._start(hessian),
             max_iterations=plan.iterations,
             tolerance=TOLERANCE,
             keep_basis=self._keep_basis,
@@ -285,6 +283,10 @@ class CurvatureProbe:
             traces=traces,
             error_ratio=math.sqrt(len(self._certificate) / len(self._direction)),
         )
+
+    def _start(self, hessian: Hessian) -> Tensor:
+        generator = torch.Generator().manual_seed(self._seed)
+        return torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
 
     def _mean_product(self, hessian: Hessian, vector: Tensor) -> Tensor:
         total = torch.zeros_like(vector)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bsadvisor.measure.hessian import Hessian, Products
+from bsadvisor.measure.preserve import buffers_kept
 
 
 class NoOutputError(Exception):
@@ -33,27 +35,29 @@ class GaussNewton(Hessian):
         Raises:
             NoOutputError: the model returned nothing that the loss depends on.
         """
-        with outputs_of(self.problem.model) as outputs:
-            loss = self.loss_with_graph(batch, number)
-        slopes = torch.autograd.grad(loss, outputs, create_graph=True, allow_unused=True) if outputs else ()
-        reached = [(out, slope) for out, slope in zip(outputs, slopes, strict=True) if slope is not None]
-        if not reached:
-            raise NoOutputError
-        used, bends = zip(*reached, strict=True)
-        products = [self.flat(self._product(used, bends, vector)) for vector in vectors]
-        gradient = torch.autograd.grad(loss, self.leaves, allow_unused=True)
-        return Products(gradient=self.flat(gradient), products=products)
+        with buffers_kept(self.problem.model):
+            with outputs_of(self.problem.model) as outputs:
+                loss = self.loss_with_graph(batch, number)
+            slopes = _directly([loss], outputs, create_graph=True)
+            reached = [(out, slope) for out, slope in zip(outputs, slopes, strict=True) if slope is not None]
+            if not reached:
+                raise NoOutputError
+            used, bends = zip(*reached, strict=True)
+            products = [self._product(used, bends, self._scaled(vector)) for vector in vectors]
+            gradient = torch.autograd.grad(loss, self.leaves, allow_unused=True)
+        return Products(
+            gradient=self._scaled(self.flat(gradient)),
+            products=[self._scaled(self.flat(parts)) for parts in products],
+        )
 
     def _product(
         self, outputs: Sequence[Tensor], slopes: Sequence[Tensor], vector: Tensor
     ) -> Sequence[Tensor | None]:
-        bent = [slope for slope in slopes if slope.requires_grad]
+        along = self._forward(outputs, vector)
+        bent = [(slope, part) for slope, part in zip(slopes, along, strict=True) if slope.requires_grad]
         if not bent:
             return [None] * len(self.leaves)
-        along = self._forward(outputs, vector)
-        turned = torch.autograd.grad(
-            slopes, outputs, grad_outputs=along, retain_graph=True, allow_unused=True
-        )
+        turned = _directly([slope for slope, _ in bent], outputs, weights=[part for _, part in bent])
         filled = [
             torch.zeros_like(out) if part is None else part for out, part in zip(outputs, turned, strict=True)
         ]
@@ -76,11 +80,55 @@ class GaussNewton(Hessian):
         ]
 
 
+def _directly(
+    values: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    *,
+    weights: Sequence[Tensor] | None = None,
+    create_graph: bool = False,
+) -> list[Tensor | None]:
+    """Derivatives with respect to each output while the others are held, also where one is made of another.
+
+    A model may return its hidden states beside what it computed from them: a plain derivative with
+    respect to the former would count the latter twice.
+    """
+    found: list[Tensor | None] = [None] * len(outputs)
+
+    def catch(index: int) -> Callable[[Tensor], Tensor]:
+        def hook(slope: Tensor) -> Tensor:
+            found[index] = slope
+            return torch.zeros_like(slope)
+
+        return hook
+
+    hooks = [output.register_hook(catch(index)) for index, output in enumerate(outputs)]
+    try:
+        if outputs:
+            torch.autograd.grad(
+                values,
+                outputs,
+                grad_outputs=weights,
+                create_graph=create_graph,
+                retain_graph=True,
+                allow_unused=True,
+            )
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return found
+
+
 @contextmanager
 def outputs_of(model: torch.nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the differentiable tensors that the model returns while inside."""
+    """Collect the differentiable tensors that the model returns while inside, each once."""
     outputs: list[Tensor] = []
-    handle = model.register_forward_hook(lambda module, inputs, output: outputs.extend(_tensors(output)))
+
+    def collect(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        for part in _tensors(output):
+            if all(part is not known for known in outputs):
+                outputs.append(part)
+
+    handle = model.register_forward_hook(collect)
     try:
         yield outputs
     finally:
@@ -93,8 +141,8 @@ def _tensors(output: Any) -> Iterator[Tensor]:
         if output.requires_grad and output.ndim:
             yield output
     elif isinstance(output, Mapping):
-        for part in output.values():
-            yield from _tensors(part)
+        yield from chain.from_iterable(map(_tensors, output.values()))
     elif isinstance(output, (list, tuple)):
-        for part in output:
-            yield from _tensors(part)
+        yield from chain.from_iterable(map(_tensors, output))
+    elif is_dataclass(output):
+        yield from chain.from_iterable(_tensors(getattr(output, part.name)) for part in fields(output))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bsadvisor.errors import is_out_of_memory
@@ -26,14 +27,14 @@ Method = Literal["exact", "finite_differences"]
 RELATIVE_STEP = {torch.float32: 5e-3, torch.float64: 1e-5}
 """Of a finite difference against the parameters' norm: about the cube root of the rounding error."""
 
-AGREEMENT = 0.02
+AGREEMENT = 0.005
 """Relative difference of the two methods that is put down to the finite step."""
 
 CHECKED_STEPS = (5e-3, 3e-4, 1e-4, 3e-5)
 """Relative steps at which they are compared: a small one seldom crosses a kink, a large one rounds less."""
 
-ROUNDING = 1e-6
-"""Relative error of a float32 gradient."""
+ROUNDING = 3.0
+"""Relative error of a gradient, in units of its type's precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,11 @@ class Hessian:
         with torch.no_grad(), buffers_kept(self.problem.model):
             return self.loss_with_graph(batch, number)
 
+    def custom_functions(self, batch: Any, number: int) -> list[str]:
+        """Names of the functions in the loss whose derivatives are not PyTorch's own."""
+        with buffers_kept(self.problem.model):
+            return _custom_functions(self.loss_with_graph(batch, number))
+
     def displacement(self, vector: Tensor) -> Tensor:
         """A step in the scaled coordinates as a change of the parameters: D^1/2 v."""
         return self._scaled(vector)
@@ -153,7 +159,7 @@ class Hessian:
             if norm == 0:
                 products.append(torch.zeros_like(direction))
                 continue
-            step = (self.relative_step or RELATIVE_STEP[direction.dtype]) * (1 + self.weight_norm()) / norm
+            step = self.step(norm)
             with moved(self.leaves, self.split(direction)) as move:
                 move(step)
                 ahead = self._gradient(loss)
@@ -167,9 +173,10 @@ class Hessian:
         found = gradients_of(loss(), self.problem.parameters)
         return self.flat([found[name] for name in self.problem.parameters])
 
-    def weight_norm(self) -> float:
-        """Of all parameters together."""
-        return float(torch.stack([part.detach().norm() for part in self.leaves]).norm())
+    def step(self, norm: float) -> float:
+        """What a direction of this norm is multiplied with in a finite difference."""
+        weights = float(torch.stack([part.detach().norm() for part in self.leaves]).norm())
+        return (self.relative_step or RELATIVE_STEP[self.like.dtype]) * (1 + weights) / norm
 
     def flat(self, parts: Sequence[Tensor | None]) -> Tensor:
         """One vector of the parts, zero where there is none."""
@@ -186,22 +193,27 @@ class Hessian:
 
 
 @contextmanager
-def double_backward_allowed() -> Iterator[None]:
-    """Without the kernels that cannot be differentiated twice: fused attention, cuDNN, compiled code."""
+def double_backward_allowed(model: nn.Module) -> Iterator[None]:
+    """Without the kernels that cannot be differentiated twice: fused attention, cuDNN's RNNs, compiled code.
+
+    Convolutions keep cuDNN unless there is an RNN beside them: without it they are many times slower.
+    """
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         if "torch._dynamo" in sys.modules:  # importing it takes seconds, and nothing is compiled without it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
 def choose_method(hessian: Hessian, batches: Sequence[Any]) -> tuple[Method, str | None]:
-    """Exact products where double backward works and agrees with differences of gradients.
+    """Exact products where double backward works and is right.
 
-    A custom function whose backward cannot be differentiated raises, or is silently taken for a
-    constant. On batches of a few examples a short step hardly crosses a kink (ReLU, max), so the two
-    agree at one of the steps where double backward is right.
+    PyTorch's own operations either have a second derivative or raise. A custom function may be taken
+    for a constant in silence (`once_differentiable` too, since only the paths to the parameters are
+    followed), so where there is one the product is compared with differences of gradients. On a few
+    examples a short step hardly crosses a kink (ReLU, max), so the two agree at one of the steps.
 
     Args:
         batches: of a few examples each; a random vector is tried on each of them.
@@ -209,19 +221,21 @@ def choose_method(hessian: Hessian, batches: Sequence[Any]) -> tuple[Method, str
     Returns:
         The method, and why it is not the exact one.
     """
+    exact = replace(hessian, method="exact")
     generator = torch.Generator().manual_seed(hessian.seed)
-    reason = "it disagrees with differences of gradients"
+    custom: list[str] = []
     for number, batch in enumerate(batches):
         vector = torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
         try:
-            exact = replace(hessian, method="exact").multiply(batch, number, [vector]).products[0]
-        except RuntimeError as error:
+            product = exact.multiply(batch, number, [vector]).products[0]
+        except Exception as error:  # a custom backward may raise anything when it is differentiated
             if is_out_of_memory(error):
                 raise
-            return "finite_differences", str(error).strip().partition("\n")[0]
-        if any(_agree(hessian, batch, number, vector, exact, step) for step in CHECKED_STEPS):
+            return "finite_differences", str(error).strip().partition("\n")[0] or type(error).__name__
+        custom = exact.custom_functions(batch, number)
+        if not custom or any(_agree(hessian, batch, number, vector, product, step) for step in CHECKED_STEPS):
             return "exact", None
-    return "finite_differences", reason
+    return "finite_differences", f"{', '.join(custom)} cannot be differentiated twice"
 
 
 def _agree(
@@ -229,7 +243,24 @@ def _agree(
 ) -> bool:
     by_differences = replace(hessian, method="finite_differences", relative_step=relative_step)
     found = by_differences.multiply(batch, number, [vector])
-    step = relative_step * (1 + hessian.weight_norm()) / float(vector.norm())
-    rounding = ROUNDING * float(found.gradient.norm()) / step
+    error = ROUNDING * torch.finfo(vector.dtype).eps * float(found.gradient.norm())
+    rounding = error / by_differences.step(float(vector.norm()))
     size = max(float(exact.norm()), float(found.products[0].norm()))
     return float((found.products[0] - exact).norm()) <= AGREEMENT * size + rounding
+
+
+def _custom_functions(loss: Tensor) -> list[str]:
+    """Names of the functions in a graph whose derivatives are not PyTorch's own."""
+    names: set[str] = set()
+    seen: set[Any] = {None}
+    waiting: list[Any] = [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        name = node.name()
+        if isinstance(node, BackwardCFunction) or "CppNode" in name:
+            names.add(name.removesuffix("Backward"))
+        waiting.extend(following for following, _ in node.next_functions)
+    return sorted(names)

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsadvisor.measure.norms import inner_product, squared_norm
 from bsadvisor.theory.noise_scale import Array
 
 Product = Callable[[Tensor], Tensor]
 
-BREAKDOWN = 1e-6
-"""A new direction this much shorter than the operator's norm is rounding: the space is exhausted."""
+BREAKDOWN = 8.0
+"""A new direction so many roundings of the operator's norm long is rounding: the space is exhausted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +37,12 @@ class Extremes:
     lowest: RitzPair
     highest: RitzPair
     iterations: int
+    """Products that were made."""
 
 
 def lanczos(
     product: Product,
-    start: Tensor,
+    start: Callable[[], Tensor],
     *,
     max_iterations: int,
     tolerance: float,
@@ -55,9 +57,10 @@ def lanczos(
 
     Args:
         product: H v of a (P,) vector.
-        start: (P,), any length but zero.
+        start: makes a (P,) vector of any length but zero, the same at every call: nothing keeps it.
         tolerance: on the residuals, relative to the largest |eigenvalue|.
-        should_stop: asked between products; what was found by then is returned.
+        should_stop: asked between products; what was found by then is returned, without a basis after
+            as many products again.
 
     Returns:
         Ritz pairs with residuals as the recurrence estimates them; never outside the spectrum but by
@@ -65,8 +68,10 @@ def lanczos(
 
     Source: Golub and Van Loan, Matrix Computations, section 10.1 (recurrence), 10.3 (orthogonalisation).
     Cost: `max_iterations` products and as many vectors; without a basis twice the products, 5 vectors.
+        For as many products as accurate as ARPACK, which works on the host and keeps its basis
+        (errors of both ends beside ours: `python -m tests.benchmarks.lanczos`).
     """
-    recurrence = _Recurrence(product, start, keep_basis)
+    recurrence = _Recurrence(product, start(), keep_basis)
     while recurrence.size < max_iterations and not recurrence.exhausted:
         if recurrence.size and (
             should_stop() or recurrence.residuals().max() <= tolerance * recurrence.norm()
@@ -75,14 +80,15 @@ def lanczos(
         recurrence.advance()
     values, vectors = recurrence.eigen()
     coefficients = vectors[:, [0, -1]]
-    lowest, highest = (
-        recurrence.combine(coefficients) if keep_basis else _again(product, start, coefficients, recurrence)
-    )
     residuals = recurrence.residuals()
+    recurrence.forget_directions()
+    lowest, highest = (
+        recurrence.combine(coefficients) if keep_basis else recurrence.repeat(start(), coefficients)
+    )
     return Extremes(
         lowest=_pair(values[0], lowest, residuals[0]),
         highest=_pair(values[-1], highest, residuals[1]),
-        iterations=recurrence.size * (1 if keep_basis else 2),
+        iterations=recurrence.size if keep_basis else 2 * recurrence.size - 1,
     )
 
 
@@ -92,8 +98,8 @@ class _Recurrence:
     def __init__(self, product: Product, start: Tensor, keep_basis: bool) -> None:
         self._product = product
         self._basis: list[Tensor] | None = [] if keep_basis else None
-        self.previous: Tensor | None = None
-        self.current = start / start.norm()
+        self._previous: Tensor | None = None
+        self._current: Tensor | None = _normalised(start)
         self._diagonal: list[float] = []
         self._off_diagonal: list[float] = []
         self.exhausted = False
@@ -104,24 +110,27 @@ class _Recurrence:
 
     def advance(self) -> None:
         """One more product."""
+        current = self._current
+        assert current is not None
         if self._basis is not None:
-            self._basis.append(self.current)
-        image = self._product(self.current)
-        along = float(self.current @ image)
+            self._basis.append(current)
+        image = self._product(current)
+        along = inner_product(current, image)
         if not math.isfinite(along):
             raise FloatingPointError("a product with the Hessian is not finite")
-        image = image - along * self.current
-        if self.previous is not None:
-            image = image - self._off_diagonal[-1] * self.previous
-        for _ in range(2 if self._basis is not None else 0):
+        image = torch.sub(image, current, alpha=along)  # a new tensor: the product's may be shared
+        if self._previous is not None:
+            image.sub_(self._previous, alpha=self._off_diagonal[-1])
+        for _ in range(2):
             for direction in self._basis or ():
-                image -= (direction @ image) * direction
+                image.addcmul_(direction, direction @ image, value=-1.0)
         self._diagonal.append(along)
-        length = float(image.norm())
+        length = math.sqrt(squared_norm(image))
         self._off_diagonal.append(length)
-        self.exhausted = length <= BREAKDOWN * self.norm() or self.size == len(image)
+        rounding = BREAKDOWN * torch.finfo(image.dtype).eps * self.norm()
+        self.exhausted = length <= rounding or self.size == len(image)
         if not self.exhausted:
-            self.previous, self.current = self.current, image / length
+            self._previous, self._current = current, image.div_(length)
 
     def eigen(self) -> tuple[Array, Array]:
         """Eigenvalues of T in ascending order, and its eigenvectors in columns."""
@@ -138,25 +147,39 @@ class _Recurrence:
         last = np.abs(self.eigen()[1][-1, [0, -1]])
         return np.asarray(last * (0.0 if self.exhausted else self._off_diagonal[-1]))
 
+    def forget_directions(self) -> None:
+        """Make room for what follows."""
+        self._previous = self._current = None
+
     def combine(self, coefficients: Array) -> list[Tensor]:
         """V times each column."""
-        return [
-            torch.stack([float(c) * v for c, v in zip(column, self._basis or (), strict=True)]).sum(0)
-            for column in coefficients.T
-        ]
+        sums = [torch.zeros_like((self._basis or [])[0]) for _ in coefficients.T]
+        for direction, row in zip(self._basis or (), coefficients, strict=True):
+            _add(sums, direction, row)
+        return sums
+
+    def repeat(self, start: Tensor, coefficients: Array) -> list[Tensor]:
+        """V times each column, with V made anew one vector at a time."""
+        previous, current = None, _normalised(start)
+        sums = [torch.zeros_like(current) for _ in coefficients.T]
+        for at, row in enumerate(coefficients):
+            _add(sums, current, row)
+            if at + 1 < self.size:
+                image = torch.sub(self._product(current), current, alpha=self._diagonal[at])
+                if previous is not None:
+                    image.sub_(previous, alpha=self._off_diagonal[at - 1])
+                previous, current = current, image.div_(self._off_diagonal[at])
+        return sums
 
 
-def _again(product: Product, start: Tensor, coefficients: Array, first: _Recurrence) -> list[Tensor]:
-    """V times each column, with V made anew one vector at a time."""
-    second = _Recurrence(product, start, keep_basis=False)
-    sums = [torch.zeros_like(start), torch.zeros_like(start)]
-    for row in coefficients:
-        for total, coefficient in zip(sums, row, strict=True):
-            total.add_(second.current, alpha=float(coefficient))
-        if second.size + 1 < first.size:
-            second.advance()
-    return sums
+def _add(sums: list[Tensor], direction: Tensor, coefficients: Array) -> None:
+    for total, coefficient in zip(sums, coefficients, strict=True):
+        total.add_(direction, alpha=float(coefficient))
+
+
+def _normalised(vector: Tensor) -> Tensor:
+    return vector / math.sqrt(squared_norm(vector))
 
 
 def _pair(value: float, vector: Tensor, residual: float) -> RitzPair:
-    return RitzPair(value=float(value), vector=vector / vector.norm(), residual=float(residual))
+    return RitzPair(value=float(value), vector=_normalised(vector), residual=float(residual))

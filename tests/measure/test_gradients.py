@@ -33,7 +33,8 @@ class Net:
         self.preconditioner = None
         self._loss = loss
 
-    def loss(self, batch: Tensor) -> Tensor:
+    def loss(self, batch: Tensor, *, full_precision: bool = False) -> Tensor:
+        batch = batch.to(next(self.model.parameters()).dtype)
         if self._loss is not None:
             return self._loss(self.model, batch)
         return nn.functional.cross_entropy(self.model(batch[:, :-1]), batch[:, -1].long())
@@ -98,7 +99,7 @@ class Tokens(NoisyQuadratic):
     def tokens(self, batch: Tensor) -> Tensor:
         return 1 + (batch[:, 0].abs() * 1000).long() % 8
 
-    def loss(self, batch: Tensor) -> Tensor:
+    def loss(self, batch: Tensor, *, full_precision: bool = False) -> Tensor:
         w, counts = self.parameters["position"], self.tokens(batch)
         per_token = batch / counts.sqrt()[:, None]
         return 0.5 * (self.hessian * w * w).sum() + (counts[:, None] * per_token).sum(0) @ w / counts.sum()
