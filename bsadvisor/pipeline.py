@@ -197,7 +197,13 @@ def _measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -
     found = _line_search(session, sampler, measured, gradient, assumptions)
     line_search_seconds = watch.seconds - gradient_seconds
     curved, gradient, assumptions = _curvature(
-        session, sampler, measured, gradient, assumptions, gradient_seconds
+        session,
+        sampler,
+        measured,
+        gradient,
+        assumptions,
+        gradient_seconds,
+        found.loss.value if found else None,
     )
     seconds = SecondsPerPhase(
         gradient=gradient_seconds,
@@ -344,6 +350,7 @@ def _curvature(
     gradient: GradientStats,
     assumptions: AssumptionFacts,
     gradient_seconds: float,
+    loss: float | None,
 ) -> tuple[Curved | None, GradientStats, AssumptionFacts]:
     """The Hessian, unless it was declined or cannot be had; B_noise goes to the gradient's section."""
     from bsadvisor.advise.remarks import is_zero
@@ -354,7 +361,7 @@ def _curvature(
         return None, gradient, assumptions
     session.progress(Progress(phase="curvature", done=0, total=None))
     try:
-        found = _run_curvature(session, sampler, measured, assumptions, gradient_seconds)
+        found = _run_curvature(session, sampler, measured, gradient, assumptions, gradient_seconds, loss)
     except CurvatureUnavailableError as problem:
         return None, gradient, replace(assumptions, curvature_problem=str(problem))
     level = session.settings.confidence
@@ -362,7 +369,7 @@ def _curvature(
     curved = Curved(
         stats=stats,
         noise_scale=noise_scale(found.products, level),
-        escape=found.escape,
+        escape=_with_short_run(session, sampler, measured, assumptions, stats, found.escape),
     )
     assumptions = replace(assumptions, curvature_by_differences=found.method_reason)
     gradient = replace(
@@ -373,15 +380,61 @@ def _curvature(
     return curved, gradient, assumptions
 
 
-def _run_curvature(
+def _with_short_run(
     session: Session,
     sampler: Sampler,
     measured: GradientProbe,
     assumptions: AssumptionFacts,
+    stats: CurvatureStats,
+    escape: EscapeDirection | None,
+) -> EscapeDirection | None:
+    """Where a saddle is suspected: does a run from here leave by itself?"""
+    from bsadvisor.advise.saddle import is_certified, is_worth_leaving, plan_short_run
+    from bsadvisor.advise.update_rule import update_rule
+    from bsadvisor.measure.short_run import Steps, short_run
+
+    about = session.target.description
+    rule, rate, batch = update_rule(about.optimizer_details), about.learning_rate, about.batch_size
+    if escape is None or rule is None or rate is None or batch is None or session.stop.requested:
+        return escape
+    if not is_certified(escape, stats) or not is_worth_leaving(escape):
+        return escape
+    size = min(measured.micro_batch, batch)
+    steps = Steps(
+        scheme=rule.scheme,
+        learning_rate=rate,
+        momentum=rule.momentum,
+        second_beta=rule.second_beta,
+        taken=about.optimizer_details.step or 0 if about.optimizer_details else 0,
+        number=plan_short_run(batch),
+        micro_batches=batch // size,
+        micro_batch=size,
+    )
+    run = short_run(
+        session.target,
+        sampler,
+        steps,
+        divide_by_examples=assumptions.loss_reduction == "sum",
+        evaluated=max(escape.examples // size, 2),
+        seed=session.settings.seed,
+        should_stop=lambda: session.stop.requested or session.watch.left() <= 0,
+    )
+    return replace(escape, short_run=run)
+
+
+def _run_curvature(
+    session: Session,
+    sampler: Sampler,
+    measured: GradientProbe,
+    gradient: GradientStats,
+    assumptions: AssumptionFacts,
     gradient_seconds: float,
+    loss: float | None,
 ) -> MeasuredCurvature:
     """With a smaller micro-batch whenever the second graph does not fit."""
     from bsadvisor.advise.curvature_plan import plan_curvature, seconds_allowed
+    from bsadvisor.advise.saddle import may_be_stuck
+    from bsadvisor.advise.update_rule import update_rule
     from bsadvisor.measure.curvature import (
         CurvatureProbe,
         CurvatureUnavailableError,
@@ -405,6 +458,12 @@ def _run_curvature(
             noise_trace=noise_trace_in_use(measured),
             seconds_per_pass=gradient_seconds / measured.accumulator.num_examples,
             seed=session.settings.seed,
+            may_be_stuck=may_be_stuck(
+                gradient,
+                loss,
+                update_rule(session.target.description.optimizer_details),
+                session.target.description.learning_rate,
+            ),
         )
         try:
             return probe.run(

@@ -347,6 +347,15 @@ class CurvatureStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShortRun:
+    """A few steps of training with the pair in use, taken back afterwards."""
+
+    steps: int
+    loss_drop: Estimate
+    """Fall of the loss, each end at 99 % by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EscapeDirection:
     """What was measured along the direction of most negative curvature, in the optimizer's geometry.
 
@@ -372,6 +381,8 @@ class EscapeDirection:
     distance: float | None
     """x at which it is reached."""
     examples: int
+    short_run: ShortRun | None = None
+    """Whether the run leaves by itself; measured where the direction is worth leaving along."""
 
 
 # --- local optimum ------------------------------------------------------------------------------

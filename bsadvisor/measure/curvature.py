@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,23 +11,23 @@ import torch
 from torch import Tensor
 
 from bsadvisor.errors import TargetError, is_out_of_memory
-from bsadvisor.measure.escape_direction import AlongDirection, along_directions, escape_direction
+from bsadvisor.measure.escape_direction import escape_direction
 from bsadvisor.measure.gauss_newton import GaussNewton, NoOutputError
 from bsadvisor.measure.hessian import Hessian, Method, choose_method, double_backward_allowed
-from bsadvisor.measure.lanczos import Extremes, lanczos
 from bsadvisor.measure.preserve import in_full_precision, preserved
 from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
+from bsadvisor.measure.spectrum import Sample, Spectrum, find_spectrum
 from bsadvisor.measure.unit_products import Multiplies, UnitProducts, unit_products
 from bsadvisor.random_state import seed_everything
-from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES, Array
+from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES
 from bsadvisor.values import EscapeDirection, SkippedPart
-
-TOLERANCE = 1e-2
-"""Of the Lanczos residuals, relative to the largest |eigenvalue|."""
 
 BASIS_BYTES = 2**30
 """A larger Lanczos basis is not kept."""
+
+LEAST_ITERATIONS = 16
+"""Of Lanczos: what there must be time for."""
 
 CHECKED_EXAMPLES, CHECKED_BATCHES = 2, 4
 """On which exact products are compared with differences."""
@@ -53,6 +52,12 @@ class Plan(Protocol):
     def certificate_batches(self) -> int: ...
     @property
     def iterations(self) -> int: ...
+    @property
+    def search_direction_batches(self) -> int: ...
+    @property
+    def search_certificate_batches(self) -> int: ...
+    @property
+    def search_iterations(self) -> int: ...
 
 
 class CurvatureUnavailableError(Exception):
@@ -63,27 +68,12 @@ class OutOfMemoryForProductsError(Exception):
     """The second graph does not fit: try again with a smaller micro-batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spectrum:
-    """Both ends on the direction sample, and along the same directions on the certificate sample."""
-
-    extremes: Extremes
-    lowest: AlongDirection
-    highest: AlongDirection
-    traces: Array
-    """(K,): of the certificate micro-batches, by random signs."""
-    error_ratio: float
-    """Sampling error on the direction sample over that on the certificate sample."""
-
-
 @dataclass(kw_only=True)
 class MeasuredCurvature:
     """What the phase found; None for what the budget left out."""
 
     method: Method
     method_reason: str | None
-    direction_examples: int
-    certificate_examples: int
     products: UnitProducts | None = None
     """In the optimizer's geometry."""
     plain_products: UnitProducts | None = None
@@ -123,9 +113,9 @@ class Budget:
         self._passes += passes
         return True
 
-    def is_spent(self) -> bool:
-        """Whether to stop in the middle of a part."""
-        return self._stop() or self._time_left() <= 0
+    def is_spent(self, reserved_passes: float = 0.0) -> bool:
+        """Whether to stop in the middle of a part, to leave time for what must follow it."""
+        return self._stop() or self._time_left() <= reserved_passes * self._seconds_per_pass()
 
     def _seconds_per_pass(self) -> float:
         return (time.perf_counter() - self._began) / self._passes if self._passes else self._expected
@@ -142,6 +132,7 @@ class CurvatureProbe:
         noise_trace: tr(Sigma) in the optimizer's geometry, where it is known.
         seconds_per_pass: of the gradient phase, over one example.
         seed: of dropout masks and starting vectors.
+        may_be_stuck: whether a thorough search for a way out is worth its time.
         keep_basis: of Lanczos; None: where it fits.
 
     Cost: see each part.
@@ -157,6 +148,7 @@ class CurvatureProbe:
         noise_trace: float | None,
         seconds_per_pass: float,
         seed: int,
+        may_be_stuck: bool = False,
         keep_basis: bool | None = None,
     ) -> None:
         self._problem = problem
@@ -165,8 +157,8 @@ class CurvatureProbe:
         self._seconds_per_pass = seconds_per_pass
         self._seed = seed
         self._sizes = [parameter.numel() for parameter in problem.parameters.values()]
-        basis = 4 * sum(self._sizes) * plan.iterations
-        self._keep_basis = basis <= BASIS_BYTES if keep_basis is None else keep_basis
+        self._keep_basis = keep_basis
+        self._may_be_stuck = may_be_stuck
         self._divide_by = plan.micro_batch if divide_by_examples else 1
         self._sampler = sampler
 
@@ -194,22 +186,14 @@ class CurvatureProbe:
     def _measure(self, budget: Budget) -> MeasuredCurvature:
         plan = self._plan
         self._noise = self._sampler.curvature(0, plan.noise_batches, plan.micro_batch)
-        self._direction = self._sampler.curvature(0, plan.direction_batches, plan.micro_batch)
-        self._certificate = self._sampler.curvature(
-            plan.direction_batches * plan.micro_batch, plan.certificate_batches, plan.micro_batch
-        )
         plain = Hessian(problem=self._problem, seed=self._seed, divide_by=self._divide_by)
         method, reason = self._choose_method(plain)
         plain = replace(plain, method=method)
         own = plain if self._problem.preconditioner is None else replace(plain, scale=self._scale())
-        found = MeasuredCurvature(
-            method=method,
-            method_reason=reason,
-            direction_examples=len(self._direction) * plan.micro_batch,
-            certificate_examples=len(self._certificate) * plan.micro_batch,
-        )
+        found = MeasuredCurvature(method=method, method_reason=reason)
         found.products = self._products(own, budget, "the curvature along the gradient")
-        found.spectrum = self._spectrum(own, budget, "the ends of the spectrum")
+        found.spectrum = self._search(own, budget) if self._may_be_stuck else None
+        found.spectrum = found.spectrum or self._spectrum(own, budget, "the ends of the spectrum")
         found.escape = self._escape(own, found.spectrum, budget)
         if own is plain:
             found.plain_products, found.plain_spectrum = found.products, found.spectrum
@@ -254,63 +238,62 @@ class CurvatureProbe:
             seed=self._seed,
         )
 
+    def _search(self, hessian: Hessian, budget: Budget) -> Spectrum | None:
+        """On more examples, and until both ends have converged."""
+        plan = self._plan
+        sample = self._sample(
+            plan.search_direction_batches, plan.search_certificate_batches, plan.search_iterations
+        )
+        return self._on(sample, hessian, budget, "a thorough search for a way out of a saddle")
+
     def _spectrum(self, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
         plan = self._plan
-        per_product = _passes(hessian, 1) * plan.micro_batch * len(self._direction)
-        iterations = plan.iterations * (1 if self._keep_basis else 2)
-        passes = iterations * per_product + self._certificate_passes(hessian, 3)
-        if not self._direction or len(self._certificate) < 2 or not budget.affords(part, passes):
+        sample = self._sample(plan.direction_batches, plan.certificate_batches, plan.iterations)
+        return self._on(sample, hessian, budget, part)
+
+    def _sample(self, direction: int, certificate: int, iterations: int) -> Sample:
+        size = self._plan.micro_batch
+        return Sample(
+            direction=self._sampler.curvature(0, direction, size),
+            certificate=self._sampler.curvature(direction * size, certificate, size),
+            micro_batch=size,
+            iterations=iterations,
+        )
+
+    def _on(self, sample: Sample, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
+        keep_basis = self._keeps_basis(sample.iterations)
+        per_product = _passes(hessian, 1) * sample.direction_examples * (1 if keep_basis else 2)
+        certificate = _passes(hessian, 3) * sample.certificate_examples
+        passes = min(sample.iterations, LEAST_ITERATIONS) * per_product + certificate
+        if not sample.direction or len(sample.certificate) < 2 or not budget.affords(part, passes):
             return None
-        extremes = lanczos(
-            lambda vector: self._mean_product(hessian, vector),
-            lambda: self._start(hessian),
-            max_iterations=plan.iterations,
-            tolerance=TOLERANCE,
-            keep_basis=self._keep_basis,
-            should_stop=budget.is_spent,
-        )
-        (lowest, highest), traces = along_directions(
+        return find_spectrum(
             hessian,
-            self._certificate,
-            [extremes.lowest.vector, extremes.highest.vector],
-            examples=plan.micro_batch,
-            first_number=len(self._direction),
-        )
-        return Spectrum(
-            extremes=extremes,
-            lowest=lowest,
-            highest=highest,
-            traces=traces,
-            error_ratio=math.sqrt(len(self._certificate) / len(self._direction)),
+            sample,
+            keep_basis=keep_basis,
+            seed=self._seed,
+            should_stop=lambda: budget.is_spent(certificate),
         )
 
-    def _start(self, hessian: Hessian) -> Tensor:
-        generator = torch.Generator().manual_seed(self._seed)
-        return torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
-
-    def _mean_product(self, hessian: Hessian, vector: Tensor) -> Tensor:
-        total = torch.zeros_like(vector)
-        for number, batch in enumerate(self._direction):
-            total += hessian.multiply(batch, number, [vector]).products[0]
-        return total / len(self._direction)
+    def _keeps_basis(self, iterations: int) -> bool:
+        if self._keep_basis is not None:
+            return self._keep_basis
+        return 4 * sum(self._sizes) * iterations <= BASIS_BYTES
 
     def _escape(self, hessian: Hessian, spectrum: Spectrum | None, budget: Budget) -> EscapeDirection | None:
-        passes = SCANNED_LOSSES * PASSES_PER_LOSS * self._plan.micro_batch * len(self._certificate)
-        if spectrum is None:
+        if spectrum is None or not spectrum.lowest.negative:
             return None
-        if not spectrum.lowest.negative or not budget.affords("the saddle verdict", passes):
+        passes = SCANNED_LOSSES * PASSES_PER_LOSS * spectrum.sample.certificate_examples
+        if not budget.affords("the saddle verdict", passes):
             return None
         return escape_direction(
             hessian,
-            self._certificate,
+            spectrum.sample.certificate,
             spectrum.lowest,
             noise_trace=self._noise_trace,
-            first_number=len(self._direction),
+            first_number=len(spectrum.sample.direction),
             should_stop=budget.is_spent,
         )
-
-    def _certificate_passes(self, hessian: Hessian, products: int) -> float:
-        return _passes(hessian, products) * self._plan.micro_batch * len(self._certificate)
 
     def _scale(self) -> Tensor:
         diagonal: Mapping[str, Tensor] = self._problem.preconditioner or {}

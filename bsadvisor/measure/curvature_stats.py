@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bsadvisor.measure.curvature import MeasuredCurvature, Spectrum
+from bsadvisor.measure.curvature import MeasuredCurvature
 from bsadvisor.measure.escape_direction import AlongDirection
+from bsadvisor.measure.spectrum import Spectrum
 from bsadvisor.measure.statistics import estimate
 from bsadvisor.measure.unit_products import UnitProducts
 from bsadvisor.theory import curvature_noise
@@ -24,8 +25,8 @@ def curvature_stats(found: MeasuredCurvature, confidence: float, *, adaptive: bo
         trace=None if own is None else mean_estimate(own.traces, confidence),
         learning_rate_limit=None,
         method=found.method,
-        direction_examples=found.direction_examples,
-        certificate_examples=found.certificate_examples,
+        direction_examples=own.sample.direction_examples if own else 0,
+        certificate_examples=own.sample.certificate_examples if own else 0,
         iterations=own.extremes.iterations if own else None,
         residual=_residual(own) if own else None,
         skipped=tuple(found.skipped),

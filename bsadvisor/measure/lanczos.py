@@ -18,6 +18,9 @@ Product = Callable[[Tensor], Tensor]
 BREAKDOWN = 8.0
 """A new direction so many roundings of the operator's norm long is rounding: the space is exhausted."""
 
+FLAT = 1e-4
+"""Of the operator's norm: what is lower than this is known well enough."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RitzPair:
@@ -58,7 +61,8 @@ def lanczos(
     Args:
         product: H v of a (P,) vector.
         start: makes a (P,) vector of any length but zero, the same at every call: nothing keeps it.
-        tolerance: on the residuals, relative to the largest |eigenvalue|.
+        tolerance: on the residual of the highest pair, relative to its value; ten times as much on that
+            of the lowest, whose direction matters more than its last digits, and `FLAT` of the norm.
         should_stop: asked between products; what was found by then is returned, without a basis after
             as many products again.
 
@@ -73,9 +77,7 @@ def lanczos(
     """
     recurrence = _Recurrence(product, start(), keep_basis)
     while recurrence.size < max_iterations and not recurrence.exhausted:
-        if recurrence.size and (
-            should_stop() or recurrence.residuals().max() <= tolerance * recurrence.norm()
-        ):
+        if recurrence.size and (should_stop() or recurrence.converged(tolerance)):
             break
         recurrence.advance()
     values, vectors = recurrence.eigen()
@@ -150,6 +152,12 @@ class _Recurrence:
     def forget_directions(self) -> None:
         """Make room for what follows."""
         self._previous = self._current = None
+
+    def converged(self, tolerance: float) -> bool:
+        """Whether both ends are as accurate as asked."""
+        values, (low, high) = self.eigen()[0], self.residuals()
+        low_enough = low <= max(10 * tolerance * abs(values[0]), FLAT * self.norm())
+        return bool(low_enough and high <= tolerance * self.norm())
 
     def combine(self, coefficients: Array) -> list[Tensor]:
         """V times each column."""
