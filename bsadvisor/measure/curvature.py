@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,13 @@ from torch import Tensor
 from bsadvisor.errors import TargetError, is_out_of_memory
 from bsadvisor.measure.escape_direction import AlongDirection, along_directions, escape_direction
 from bsadvisor.measure.gauss_newton import GaussNewton, NoOutputError
-from bsadvisor.measure.hessian import Hessian, Method, choose_method, double_backward_allowed
+from bsadvisor.measure.hessian import (
+    Hessian,
+    Method,
+    choose_method,
+    double_backward_allowed,
+    first_line,
+)
 from bsadvisor.measure.lanczos import Extremes, lanczos
 from bsadvisor.measure.preserve import in_full_precision, preserved
 from bsadvisor.measure.problem import Problem
@@ -23,6 +29,8 @@ from bsadvisor.measure.unit_products import Multiplies, UnitProducts, unit_produ
 from bsadvisor.random_state import seed_everything
 from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES, Array
 from bsadvisor.values import EscapeDirection, SkippedPart
+
+T = TypeVar("T")
 
 TOLERANCE = 1e-2
 """Of the Lanczos residuals, relative to the largest |eigenvalue|."""
@@ -96,7 +104,7 @@ class MeasuredCurvature:
 
 
 class Budget:
-    """Looks at the clock before every part.
+    """Looks at the clock before every part and in the middle of it.
 
     Args:
         time_left: seconds.
@@ -109,26 +117,32 @@ class Budget:
     ) -> None:
         self._time_left = time_left
         self._stop = stop
-        self._began = time.perf_counter()
         self._expected = seconds_per_pass
+        self._seconds = 0.0
         self._passes = 0.0
         self.skipped: list[SkippedPart] = []
 
-    def affords(self, part: str, passes: float) -> bool:
-        """Whether there is time for a part; if not, what it would have taken is noted."""
-        seconds = passes * self._seconds_per_pass()
-        if seconds > self._time_left() or self._stop():
-            self.skipped.append(SkippedPart(part=part, seconds=seconds))
-            return False
+    def spend(self, part: str, passes: float, run: Callable[[], T | None]) -> T | None:
+        """What a part gives; None, and a note of what it would have taken, where there is no time for it.
+
+        Args:
+            passes: forward and backward over one example that the part makes.
+            run: gives None where `is_spent` stopped it.
+        """
+        seconds = passes * (self._seconds / self._passes if self._passes else self._expected)
+        began = time.perf_counter()
+        found = None if self.is_spent() or seconds > self._time_left() else run()
+        spent = time.perf_counter() - began
+        if found is None:
+            self.skipped.append(SkippedPart(part=part, seconds=max(seconds, spent)))
+            return None
+        self._seconds += spent
         self._passes += passes
-        return True
+        return found
 
     def is_spent(self) -> bool:
         """Whether to stop in the middle of a part."""
         return self._stop() or self._time_left() <= 0
-
-    def _seconds_per_pass(self) -> float:
-        return (time.perf_counter() - self._began) / self._passes if self._passes else self._expected
 
 
 class CurvatureProbe:
@@ -165,7 +179,7 @@ class CurvatureProbe:
         self._seconds_per_pass = seconds_per_pass
         self._seed = seed
         self._sizes = [parameter.numel() for parameter in problem.parameters.values()]
-        basis = 4 * sum(self._sizes) * plan.iterations
+        basis = 4 * sum(self._sizes) * plan.iterations  # bytes
         self._keep_basis = basis <= BASIS_BYTES if keep_basis is None else keep_basis
         self._divide_by = plan.micro_batch if divide_by_examples else 1
         self._sampler = sampler
@@ -177,19 +191,16 @@ class CurvatureProbe:
             CurvatureUnavailableError: the model cannot be differentiated in full precision.
             OutOfMemoryForProductsError: with this micro-batch.
         """
+        model = self._problem.model
         try:
-            model = self._problem.model
             with preserved(model), in_full_precision(model), double_backward_allowed(model):
                 seed_everything(self._seed)
                 return self._measure(Budget(time_left, stop, self._seconds_per_pass))
-        except TargetError as error:
-            raise CurvatureUnavailableError(error.message) from error
-        except FloatingPointError as error:
-            raise CurvatureUnavailableError(str(error)) from error
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except (TargetError, FloatingPointError, RuntimeError) as error:
             if not is_out_of_memory(error):
-                raise CurvatureUnavailableError(str(error).strip().partition("\n")[0]) from error
-            raise OutOfMemoryForProductsError from error
+                raise CurvatureUnavailableError(first_line(error)) from error
+        # Out here, where no traceback keeps the graph that did not fit.
+        raise OutOfMemoryForProductsError
 
     def _measure(self, budget: Budget) -> MeasuredCurvature:
         plan = self._plan
@@ -198,6 +209,7 @@ class CurvatureProbe:
         self._certificate = self._sampler.curvature(
             plan.direction_batches * plan.micro_batch, plan.certificate_batches, plan.micro_batch
         )
+        self._check_data()
         plain = Hessian(problem=self._problem, seed=self._seed, divide_by=self._divide_by)
         method, reason = self._choose_method(plain)
         plain = replace(plain, method=method)
@@ -217,11 +229,24 @@ class CurvatureProbe:
             found.plain_products = self._products(plain, budget, "B_noise")
             found.plain_spectrum = self._spectrum(plain, budget, "lambda_max and lambda_min")
         if found.plain_products is not None and not found.plain_products.bends_up:
-            found.gauss_newton_products = self._gauss_newton(budget)
+            found.gauss_newton_products = self._gauss_newton(plain, budget)
         found.skipped = budget.skipped
         return found
 
     # --- parts ---
+
+    def _check_data(self) -> None:
+        if not (self._enough_for_noise or self._enough_for_spectrum):
+            examples = max(len(self._noise), len(self._direction)) * self._plan.micro_batch
+            raise CurvatureUnavailableError(f"there are too few examples ({examples}) to measure it on")
+
+    @property
+    def _enough_for_noise(self) -> bool:
+        return len(self._noise) >= MIN_MICRO_BATCHES
+
+    @property
+    def _enough_for_spectrum(self) -> bool:
+        return len(self._direction) >= 1 and len(self._certificate) >= 2
 
     def _choose_method(self, plain: Hessian) -> tuple[Method, str | None]:
         size = CHECKED_EXAMPLES
@@ -230,52 +255,61 @@ class CurvatureProbe:
         return choose_method(few, self._sampler.check(groups))
 
     def _products(self, hessian: Hessian, budget: Budget, part: str) -> UnitProducts | None:
+        if not self._enough_for_noise:
+            return None
         passes = _passes(hessian, 1) * self._plan.micro_batch * len(self._noise)
-        if len(self._noise) < MIN_MICRO_BATCHES or not budget.affords(part, passes):
-            return None
-        return self._units(hessian)
+        return budget.spend(part, passes, lambda: self._units(hessian, budget))
 
-    def _gauss_newton(self, budget: Budget) -> UnitProducts | None:
-        """Where the curvature along the gradient is not positive."""
-        passes = GAUSS_NEWTON_PASSES * self._plan.micro_batch * len(self._noise)
-        if not budget.affords("the Gauss-Newton B_noise", passes):
+    def _gauss_newton(self, hessian: Hessian, budget: Budget) -> UnitProducts | None:
+        """Where the curvature along the gradient is not positive; None where there is no such matrix."""
+        if hessian.method != "exact":  # it would be made of second derivatives that there are none of
             return None
+        matrix = GaussNewton(problem=self._problem, seed=self._seed, divide_by=self._divide_by)
+        passes = GAUSS_NEWTON_PASSES * self._plan.micro_batch * len(self._noise)
         try:
-            return self._units(GaussNewton(problem=self._problem, seed=self._seed, divide_by=self._divide_by))
+            return budget.spend("the Gauss-Newton B_noise", passes, lambda: self._units(matrix, budget))
         except NoOutputError:
             return None
 
-    def _units(self, matrix: Multiplies) -> UnitProducts:
+    def _units(self, matrix: Multiplies, budget: Budget) -> UnitProducts | None:
         return unit_products(
             matrix,
             self._noise,
             examples=self._plan.micro_batch,
             sizes=self._sizes,
             seed=self._seed,
+            should_stop=budget.is_spent,
         )
 
     def _spectrum(self, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
-        plan = self._plan
-        per_product = _passes(hessian, 1) * plan.micro_batch * len(self._direction)
-        iterations = plan.iterations * (1 if self._keep_basis else 2)
-        passes = iterations * per_product + self._certificate_passes(hessian, 3)
-        if not self._direction or len(self._certificate) < 2 or not budget.affords(part, passes):
+        if not self._enough_for_spectrum:
             return None
+        per_product = _passes(hessian, 1) * self._plan.micro_batch * len(self._direction)
+        products = self._plan.iterations * (1 if self._keep_basis else 2)
+        certificate = _passes(hessian, 3) * self._plan.micro_batch * len(self._certificate)
+        passes = products * per_product + certificate
+        return budget.spend(part, passes, lambda: self._find_spectrum(hessian, budget))
+
+    def _find_spectrum(self, hessian: Hessian, budget: Budget) -> Spectrum | None:
         extremes = lanczos(
             lambda vector: self._mean_product(hessian, vector),
             lambda: self._start(hessian),
-            max_iterations=plan.iterations,
+            max_iterations=self._plan.iterations,
             tolerance=TOLERANCE,
             keep_basis=self._keep_basis,
             should_stop=budget.is_spent,
         )
-        (lowest, highest), traces = along_directions(
+        along = along_directions(
             hessian,
             self._certificate,
             [extremes.lowest.vector, extremes.highest.vector],
-            examples=plan.micro_batch,
+            examples=self._plan.micro_batch,
             first_number=len(self._direction),
+            should_stop=budget.is_spent,
         )
+        if along is None:
+            return None
+        (lowest, highest), traces = along
         return Spectrum(
             extremes=extremes,
             lowest=lowest,
@@ -295,26 +329,27 @@ class CurvatureProbe:
         return total / len(self._direction)
 
     def _escape(self, hessian: Hessian, spectrum: Spectrum | None, budget: Budget) -> EscapeDirection | None:
-        passes = SCANNED_LOSSES * PASSES_PER_LOSS * self._plan.micro_batch * len(self._certificate)
-        if spectrum is None:
+        if spectrum is None or not spectrum.lowest.negative:
             return None
-        if not spectrum.lowest.negative or not budget.affords("the saddle verdict", passes):
-            return None
-        return escape_direction(
-            hessian,
-            self._certificate,
-            spectrum.lowest,
-            noise_trace=self._noise_trace,
-            first_number=len(self._direction),
-            should_stop=budget.is_spent,
+        return budget.spend(
+            "the saddle verdict",
+            SCANNED_LOSSES * PASSES_PER_LOSS * self._plan.micro_batch * len(self._certificate),
+            lambda: escape_direction(
+                hessian,
+                self._certificate,
+                spectrum.lowest,
+                noise_trace=self._noise_trace,
+                first_number=len(self._direction),
+                should_stop=budget.is_spent,
+            ),
         )
-
-    def _certificate_passes(self, hessian: Hessian, products: int) -> float:
-        return _passes(hessian, products) * self._plan.micro_batch * len(self._certificate)
 
     def _scale(self) -> Tensor:
         diagonal: Mapping[str, Tensor] = self._problem.preconditioner or {}
-        parts = [diagonal[name].detach().float().sqrt().reshape(-1) for name in self._problem.parameters]
+        parts = [
+            diagonal[name].detach().to(parameter.dtype).sqrt().reshape(-1)
+            for name, parameter in self._problem.parameters.items()
+        ]
         return torch.cat(parts)
 
 
