@@ -268,8 +268,10 @@ class CurvatureProbe:
         passes = GAUSS_NEWTON_PASSES * self._plan.micro_batch * len(self._noise)
         try:
             return budget.spend("the Gauss-Newton B_noise", passes, lambda: self._units(matrix, budget))
-        except NoOutputError:
-            return None
+        except (NoOutputError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            return None  # a kernel without the derivatives that this needs; the rest stands without it
 
     def _units(self, matrix: Multiplies, budget: Budget) -> UnitProducts | None:
         return unit_products(
