@@ -25,6 +25,15 @@ def random_state_kept() -> Iterator[None]:
 
 def seed_everything(seed: int) -> None:
     """Put every generator that the user's code may use into a known state."""
-    torch.manual_seed(seed)
+    # For a device that is not in use yet, `torch.manual_seed` writes down a whole stack trace: a millisecond.
+    if torch.cuda.is_initialized() or _other_device():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
+
+
+def _other_device() -> bool:
+    accelerator = torch.accelerator.current_accelerator()
+    return accelerator is not None and accelerator.type != "cuda"

@@ -5,9 +5,11 @@ The noisy quadratic itself ships with the package, because `bsadvisor selftest` 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bsadvisor.measure.gradients import GradientProbe
 from bsadvisor.measure.known_answers import NoisyQuadratic
@@ -33,3 +35,62 @@ def probe(
     measured = GradientProbe(problem, sampler, micro_batch=micro_batch, seed=seed, reduction=reduction)
     measured.run(examples, time_left=lambda: 1e9, stop=lambda: False, progress=lambda done: None)
     return measured
+
+
+@dataclass(kw_only=True)
+class BentQuadratic(NoisyQuadratic):
+    """Every example has a Hessian H + S of its own: its loss is  w'(H + S)w / 2 + x'w.
+
+    S is symmetric with entries of variance `bending`^2 / 2, twice that on the diagonal, so that one
+    example's gradient Hw + Sw + x has the covariance  diag(deviations^2) + bending^2 (|w|^2 + ww') / 2.
+    """
+
+    bending: float
+
+    def loss(self, batch: Tensor, *, full_precision: bool = False) -> Tensor:
+        w = self.parameters["position"]
+        size = len(w)
+        mean = batch.to(w).mean(0)
+        bent = torch.diag(self.hessian.to(w)) + mean[size:].view(size, size)
+        loss = w @ bent @ w / 2 + mean[:size] @ w
+        return loss * len(batch) if self.reduction == "sum" else loss
+
+    @property
+    def covariance(self) -> Tensor:
+        """(d, d): Sigma in float64."""
+        w = self.position.double()
+        own = (w @ w) * torch.eye(len(w), dtype=torch.float64) + torch.outer(w, w)
+        return torch.diag(self.deviations.double().square()) + self.bending**2 / 2 * own
+
+    @property
+    def gradient_curvature(self) -> float:
+        """G'HG."""
+        return float((self.hessian.double() * self.gradient.square()).sum())
+
+    @property
+    def noise_scale(self) -> float:
+        """B_noise = tr(H Sigma) / G'HG."""
+        return float((self.hessian.double() * self.covariance.diagonal()).sum()) / self.gradient_curvature
+
+    def _draw(self) -> Tensor:
+        size = len(self.position)
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        square = torch.randn(self.examples, size, size, generator=generator)
+        bends = self.bending * (square + square.mT) / 2
+        return torch.cat([super()._draw(), bends.flatten(1)], dim=1)
+
+
+def bent_quadratic(kind: str, **options: Any) -> BentQuadratic:
+    """A small world whose mean Hessian is definite, indefinite, degenerate or ill-conditioned."""
+    spectra = {
+        "definite": torch.linspace(0.5, 2.0, 8),
+        "indefinite": torch.tensor([-1.0, -0.5, -0.2, 0.3, 0.8, 1.5, 2.0, 3.0]),
+        "degenerate": torch.tensor([-1.0, -1.0, 0.0, 0.0, 0.0, 2.0, 2.0, 2.0]),
+        "ill-conditioned": torch.logspace(-6, 0, 8),
+    }
+    hessian = spectra[kind]
+    # A gradient of length one, mostly where the loss bends most.
+    position = torch.sign(hessian) * hessian.abs() ** 0.5
+    position /= (hessian * position).norm()
+    deviations = torch.linspace(1.0, 2.0, 8)
+    return BentQuadratic(hessian=hessian, position=position, deviations=deviations, bending=0.3, **options)

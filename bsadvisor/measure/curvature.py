@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,13 @@ from torch import Tensor
 from bsadvisor.errors import TargetError, is_out_of_memory
 from bsadvisor.measure.escape_direction import escape_direction
 from bsadvisor.measure.gauss_newton import GaussNewton, NoOutputError
-from bsadvisor.measure.hessian import Hessian, Method, choose_method, double_backward_allowed
+from bsadvisor.measure.hessian import (
+    Hessian,
+    Method,
+    choose_method,
+    double_backward_allowed,
+    first_line,
+)
 from bsadvisor.measure.preserve import in_full_precision, preserved
 from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
@@ -22,6 +28,8 @@ from bsadvisor.measure.unit_products import Multiplies, UnitProducts, unit_produ
 from bsadvisor.random_state import seed_everything
 from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES
 from bsadvisor.values import EscapeDirection, SkippedPart
+
+T = TypeVar("T")
 
 BASIS_BYTES = 2**30
 """A larger Lanczos basis is not kept."""
@@ -86,7 +94,7 @@ class MeasuredCurvature:
 
 
 class Budget:
-    """Looks at the clock before every part.
+    """Looks at the clock before every part and in the middle of it.
 
     Args:
         time_left: seconds.
@@ -99,26 +107,35 @@ class Budget:
     ) -> None:
         self._time_left = time_left
         self._stop = stop
-        self._began = time.perf_counter()
         self._expected = seconds_per_pass
+        self._seconds = 0.0
         self._passes = 0.0
         self.skipped: list[SkippedPart] = []
 
-    def affords(self, part: str, passes: float) -> bool:
-        """Whether there is time for a part; if not, what it would have taken is noted."""
+    def spend(self, part: str, passes: float, run: Callable[[], T | None]) -> T | None:
+        """What a part gives; None, and a note of what it would have taken, where there is no time for it.
+
+        Args:
+            passes: forward and backward over one example that the part makes.
+            run: gives None where `is_spent` stopped it.
+        """
         seconds = passes * self._seconds_per_pass()
-        if seconds > self._time_left() or self._stop():
-            self.skipped.append(SkippedPart(part=part, seconds=seconds))
-            return False
+        began = time.perf_counter()
+        found = None if self.is_spent() or seconds > self._time_left() else run()
+        spent = time.perf_counter() - began
+        if found is None:
+            self.skipped.append(SkippedPart(part=part, seconds=max(seconds, spent)))
+            return None
+        self._seconds += spent
         self._passes += passes
-        return True
+        return found
 
     def is_spent(self, reserved_passes: float = 0.0) -> bool:
         """Whether to stop in the middle of a part, to leave time for what must follow it."""
         return self._stop() or self._time_left() <= reserved_passes * self._seconds_per_pass()
 
     def _seconds_per_pass(self) -> float:
-        return (time.perf_counter() - self._began) / self._passes if self._passes else self._expected
+        return self._seconds / self._passes if self._passes else self._expected
 
 
 class CurvatureProbe:
@@ -169,23 +186,22 @@ class CurvatureProbe:
             CurvatureUnavailableError: the model cannot be differentiated in full precision.
             OutOfMemoryForProductsError: with this micro-batch.
         """
+        model = self._problem.model
         try:
-            model = self._problem.model
             with preserved(model), in_full_precision(model), double_backward_allowed(model):
                 seed_everything(self._seed)
                 return self._measure(Budget(time_left, stop, self._seconds_per_pass))
-        except TargetError as error:
-            raise CurvatureUnavailableError(error.message) from error
-        except FloatingPointError as error:
-            raise CurvatureUnavailableError(str(error)) from error
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except (TargetError, FloatingPointError, RuntimeError) as error:
             if not is_out_of_memory(error):
-                raise CurvatureUnavailableError(str(error).strip().partition("\n")[0]) from error
-            raise OutOfMemoryForProductsError from error
+                raise CurvatureUnavailableError(first_line(error)) from error
+        # Out here, where no traceback keeps the graph that did not fit.
+        raise OutOfMemoryForProductsError
 
     def _measure(self, budget: Budget) -> MeasuredCurvature:
         plan = self._plan
         self._noise = self._sampler.curvature(0, plan.noise_batches, plan.micro_batch)
+        self._usual = self._sample(plan.direction_batches, plan.certificate_batches, plan.iterations)
+        self._check_data()
         plain = Hessian(problem=self._problem, seed=self._seed, divide_by=self._divide_by)
         method, reason = self._choose_method(plain)
         plain = replace(plain, method=method)
@@ -193,19 +209,34 @@ class CurvatureProbe:
         found = MeasuredCurvature(method=method, method_reason=reason)
         found.products = self._products(own, budget, "the curvature along the gradient")
         found.spectrum = self._search(own, budget) if self._may_be_stuck else None
-        found.spectrum = found.spectrum or self._spectrum(own, budget, "the ends of the spectrum")
+        found.spectrum = found.spectrum or self._spectrum(
+            self._usual, own, budget, "the ends of the spectrum"
+        )
         found.escape = self._escape(own, found.spectrum, budget)
         if own is plain:
             found.plain_products, found.plain_spectrum = found.products, found.spectrum
         else:
             found.plain_products = self._products(plain, budget, "B_noise")
-            found.plain_spectrum = self._spectrum(plain, budget, "lambda_max and lambda_min")
+            found.plain_spectrum = self._spectrum(self._usual, plain, budget, "lambda_max and lambda_min")
         if found.plain_products is not None and not found.plain_products.bends_up:
-            found.gauss_newton_products = self._gauss_newton(budget)
+            found.gauss_newton_products = self._gauss_newton(plain, budget)
         found.skipped = budget.skipped
         return found
 
     # --- parts ---
+
+    def _check_data(self) -> None:
+        if not (self._enough_for_noise or self._enough_for_spectrum):
+            examples = max(len(self._noise) * self._plan.micro_batch, self._usual.direction_examples)
+            raise CurvatureUnavailableError(f"there are too few examples ({examples}) to measure it on")
+
+    @property
+    def _enough_for_noise(self) -> bool:
+        return len(self._noise) >= MIN_MICRO_BATCHES
+
+    @property
+    def _enough_for_spectrum(self) -> bool:
+        return self._usual.is_enough
 
     def _choose_method(self, plain: Hessian) -> tuple[Method, str | None]:
         size = CHECKED_EXAMPLES
@@ -214,42 +245,33 @@ class CurvatureProbe:
         return choose_method(few, self._sampler.check(groups))
 
     def _products(self, hessian: Hessian, budget: Budget, part: str) -> UnitProducts | None:
+        if not self._enough_for_noise:
+            return None
         passes = _passes(hessian, 1) * self._plan.micro_batch * len(self._noise)
-        if len(self._noise) < MIN_MICRO_BATCHES or not budget.affords(part, passes):
-            return None
-        return self._units(hessian)
+        return budget.spend(part, passes, lambda: self._units(hessian, budget))
 
-    def _gauss_newton(self, budget: Budget) -> UnitProducts | None:
-        """Where the curvature along the gradient is not positive."""
+    def _gauss_newton(self, hessian: Hessian, budget: Budget) -> UnitProducts | None:
+        """Where the curvature along the gradient is not positive; None where there is no such matrix."""
+        if hessian.method != "exact":  # it would be made of second derivatives that there are none of
+            return None
+        matrix = GaussNewton(problem=self._problem, seed=self._seed, divide_by=self._divide_by)
         passes = GAUSS_NEWTON_PASSES * self._plan.micro_batch * len(self._noise)
-        if not budget.affords("the Gauss-Newton B_noise", passes):
-            return None
         try:
-            return self._units(GaussNewton(problem=self._problem, seed=self._seed, divide_by=self._divide_by))
-        except NoOutputError:
-            return None
+            return budget.spend("the Gauss-Newton B_noise", passes, lambda: self._units(matrix, budget))
+        except (NoOutputError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            return None  # a kernel without the derivatives that this needs; the rest stands without it
 
-    def _units(self, matrix: Multiplies) -> UnitProducts:
+    def _units(self, matrix: Multiplies, budget: Budget) -> UnitProducts | None:
         return unit_products(
             matrix,
             self._noise,
             examples=self._plan.micro_batch,
             sizes=self._sizes,
             seed=self._seed,
+            should_stop=budget.is_spent,
         )
-
-    def _search(self, hessian: Hessian, budget: Budget) -> Spectrum | None:
-        """On more examples, and until both ends have converged."""
-        plan = self._plan
-        sample = self._sample(
-            plan.search_direction_batches, plan.search_certificate_batches, plan.search_iterations
-        )
-        return self._on(sample, hessian, budget, "a thorough search for a way out of a saddle")
-
-    def _spectrum(self, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
-        plan = self._plan
-        sample = self._sample(plan.direction_batches, plan.certificate_batches, plan.iterations)
-        return self._on(sample, hessian, budget, part)
 
     def _sample(self, direction: int, certificate: int, iterations: int) -> Sample:
         size = self._plan.micro_batch
@@ -260,19 +282,31 @@ class CurvatureProbe:
             iterations=iterations,
         )
 
-    def _on(self, sample: Sample, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
+    def _search(self, hessian: Hessian, budget: Budget) -> Spectrum | None:
+        """On more examples, and until both ends have converged."""
+        plan = self._plan
+        thorough = self._sample(
+            plan.search_direction_batches, plan.search_certificate_batches, plan.search_iterations
+        )
+        return self._spectrum(thorough, hessian, budget, "a thorough search for a way out of a saddle")
+
+    def _spectrum(self, sample: Sample, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
+        if not sample.is_enough:
+            return None
         keep_basis = self._keeps_basis(sample.iterations)
         per_product = _passes(hessian, 1) * sample.direction_examples * (1 if keep_basis else 2)
         certificate = _passes(hessian, 3) * sample.certificate_examples
-        passes = min(sample.iterations, LEAST_ITERATIONS) * per_product + certificate
-        if not sample.direction or len(sample.certificate) < 2 or not budget.affords(part, passes):
-            return None
-        return find_spectrum(
-            hessian,
-            sample,
-            keep_basis=keep_basis,
-            seed=self._seed,
-            should_stop=lambda: budget.is_spent(certificate),
+        return budget.spend(
+            part,
+            min(sample.iterations, LEAST_ITERATIONS) * per_product + certificate,
+            lambda: find_spectrum(
+                hessian,
+                sample,
+                keep_basis=keep_basis,
+                seed=self._seed,
+                enough=lambda: budget.is_spent(certificate),
+                should_stop=budget.is_spent,
+            ),
         )
 
     def _keeps_basis(self, iterations: int) -> bool:
@@ -283,21 +317,25 @@ class CurvatureProbe:
     def _escape(self, hessian: Hessian, spectrum: Spectrum | None, budget: Budget) -> EscapeDirection | None:
         if spectrum is None or not spectrum.lowest.negative:
             return None
-        passes = SCANNED_LOSSES * PASSES_PER_LOSS * spectrum.sample.certificate_examples
-        if not budget.affords("the saddle verdict", passes):
-            return None
-        return escape_direction(
-            hessian,
-            spectrum.sample.certificate,
-            spectrum.lowest,
-            noise_trace=self._noise_trace,
-            first_number=len(spectrum.sample.direction),
-            should_stop=budget.is_spent,
+        return budget.spend(
+            "the saddle verdict",
+            SCANNED_LOSSES * PASSES_PER_LOSS * spectrum.sample.certificate_examples,
+            lambda: escape_direction(
+                hessian,
+                spectrum.sample.certificate,
+                spectrum.lowest,
+                noise_trace=self._noise_trace,
+                first_number=len(spectrum.sample.direction),
+                should_stop=budget.is_spent,
+            ),
         )
 
     def _scale(self) -> Tensor:
         diagonal: Mapping[str, Tensor] = self._problem.preconditioner or {}
-        parts = [diagonal[name].detach().float().sqrt().reshape(-1) for name in self._problem.parameters]
+        parts = [
+            diagonal[name].detach().to(parameter.dtype).sqrt().reshape(-1)
+            for name, parameter in self._problem.parameters.items()
+        ]
         return torch.cat(parts)
 
 

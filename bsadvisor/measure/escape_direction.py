@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bsadvisor.measure.hessian import Hessian
-from bsadvisor.measure.norms import inner_product, squared_norm
+from bsadvisor.measure.norms import check_finite, inner_product, squared_norm
 from bsadvisor.measure.preserve import moved
 from bsadvisor.theory.noise_scale import Array, t_quantile
 from bsadvisor.values import EscapeDirection, Estimate
@@ -51,12 +51,22 @@ class AlongDirection:
 
 
 def along_directions(
-    hessian: Hessian, batches: Sequence[Any], vectors: Sequence[Tensor], *, examples: int, first_number: int
-) -> tuple[list[AlongDirection], Array]:
+    hessian: Hessian,
+    batches: Sequence[Any],
+    vectors: Sequence[Tensor],
+    *,
+    examples: int,
+    first_number: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[list[AlongDirection], Array] | None:
     """Slopes and curvatures along each of some unit vectors, on examples that did not choose them.
 
     Returns:
         One row per vector, and z'H_k z with random signs z for each micro-batch: its mean is the trace.
+        None where `should_stop`, asked before every micro-batch, said so.
+
+    Raises:
+        FloatingPointError: a product is not finite.
 
     Source: Hutchinson 1990 for the trace.
     Cost: one gradient, a product per vector and one more for each micro-batch.
@@ -65,6 +75,8 @@ def along_directions(
     slopes, curvatures, traces = np.zeros(shape), np.zeros(shape), np.zeros(len(batches))
     generator = torch.Generator().manual_seed(hessian.seed)
     for column, batch in enumerate(batches):
+        if should_stop():
+            return None
         signs = torch.randint(0, 2, vectors[0].shape, generator=generator, dtype=torch.int8)
         probe = (signs * 2 - 1).to(vectors[0])
         found = hessian.multiply(batch, first_number + column, [*vectors, probe])
@@ -72,6 +84,7 @@ def along_directions(
         for row, (vector, product) in enumerate(zip(vectors, found.products, strict=False)):
             slopes[row, column] = inner_product(found.gradient, vector)
             curvatures[row, column] = inner_product(product, vector)
+        check_finite(traces[column], *slopes[:, column], *curvatures[:, column])
     rows = [
         AlongDirection(
             vector=vector,
@@ -159,7 +172,8 @@ def _scan(
             drops[row] = start - losses()
     drops = np.where(np.isfinite(drops), drops, -np.inf)
     mean = drops.mean(1)
-    escaped = min(ESCAPED_SHARE * abs(loss), mean.max() / 2) if mean.max() > 0 else None
+    half = float(mean.max()) / 2
+    escaped = min(ESCAPED_SHARE * abs(loss) or half, half) if half > 0 else None
     return _Scan(
         loss=loss,
         drop=_cross_fitted(drops),
@@ -181,7 +195,8 @@ def _distance(steps: Array, drops: Array, wanted: float) -> float:
     reached, fall = (np.concatenate([[0.0], part[side]]) for part in (np.abs(steps), drops))
     above = int((fall >= wanted).argmax())
     # Between two steps the loss falls about as the square of the distance.
-    share = (wanted - fall[above - 1]) / (fall[above] - fall[above - 1])
+    lower = max(fall[above - 1], 0.0)  # at a step where the loss overflowed, minus infinity
+    share = (wanted - lower) / (fall[above] - lower)
     return math.sqrt(reached[above - 1] ** 2 + share * (reached[above] ** 2 - reached[above - 1] ** 2))
 
 

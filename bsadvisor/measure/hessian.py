@@ -231,11 +231,16 @@ def choose_method(hessian: Hessian, batches: Sequence[Any]) -> tuple[Method, str
         except Exception as error:  # a custom backward may raise anything when it is differentiated
             if is_out_of_memory(error):
                 raise
-            return "finite_differences", str(error).strip().partition("\n")[0] or type(error).__name__
+            return "finite_differences", first_line(error)
         custom = exact.custom_functions(batch, number)
         if not custom or any(_agree(hessian, batch, number, vector, product, step) for step in CHECKED_STEPS):
             return "exact", None
     return "finite_differences", f"{', '.join(custom)} cannot be differentiated twice"
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _agree(

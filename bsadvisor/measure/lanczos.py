@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsadvisor.measure.norms import inner_product, squared_norm
+from bsadvisor.measure.norms import check_finite, inner_product, squared_norm
 from bsadvisor.theory.noise_scale import Array
 
 Product = Callable[[Tensor], Tensor]
@@ -118,8 +118,7 @@ class _Recurrence:
             self._basis.append(current)
         image = self._product(current)
         along = inner_product(current, image)
-        if not math.isfinite(along):
-            raise FloatingPointError("a product with the Hessian is not finite")
+        check_finite(along)
         image = torch.sub(image, current, alpha=along)  # a new tensor: the product's may be shared
         if self._previous is not None:
             image.sub_(self._previous, alpha=self._off_diagonal[-1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,3 +23,9 @@ def inner_product(first: Tensor, second: Tensor) -> float:
     """first . second of two flat tensors."""
     pairs = zip(torch.split(first, CHUNK), torch.split(second, CHUNK), strict=True)
     return float(torch.stack([a @ b for a, b in pairs]).cpu().double().sum())
+
+
+def check_finite(*products: float) -> None:
+    """Raise `FloatingPointError` where a gradient or a product with the Hessian overflowed."""
+    if not all(map(math.isfinite, products)):
+        raise FloatingPointError("a product with the Hessian is not finite")

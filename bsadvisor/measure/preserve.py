@@ -14,11 +14,10 @@ from bsadvisor.random_state import random_state_kept
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Restore everything that measuring disturbs, also when it fails."""
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     modes = {module: module.training for module in model.modules()}
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     try:
-        with random_state_kept():
+        with buffers_kept(model), random_state_kept():
             for parameter, _ in gradients:
                 parameter.grad = None
             yield
@@ -27,25 +26,24 @@ def preserved(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
         for module, mode in modes.items():
             module.training = mode
-        restore_buffers(model, buffers)
-
-
-def restore_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
-    """Write saved buffers back in place (BatchNorm's running statistics)."""
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            if name in buffers:
-                buffer.copy_(buffers[name])
 
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """The buffers are afterwards as they are now."""
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    """The buffers are afterwards as they are now: the same tensors (BatchNorm's statistics) with the same values."""
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     try:
         yield
     finally:
-        restore_buffers(model, buffers)
+        with torch.no_grad():
+            for module, name, buffer, value in buffers:
+                if getattr(module, name, None) is not buffer:  # a forward pass that assigns a new one
+                    setattr(module, name, buffer)
+                buffer.copy_(value)
 
 
 @contextmanager

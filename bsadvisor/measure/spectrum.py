@@ -30,6 +30,11 @@ class Sample:
     """Of Lanczos, at most."""
 
     @property
+    def is_enough(self) -> bool:
+        """For a direction, and for an error of what holds along it."""
+        return len(self.direction) >= 1 and len(self.certificate) >= 2
+
+    @property
     def direction_examples(self) -> int:
         return len(self.direction) * self.micro_batch
 
@@ -56,15 +61,25 @@ class Spectrum:
 
 
 def find_spectrum(
-    hessian: Hessian, sample: Sample, *, keep_basis: bool, seed: int, should_stop: Callable[[], bool]
-) -> Spectrum:
+    hessian: Hessian,
+    sample: Sample,
+    *,
+    keep_basis: bool,
+    seed: int,
+    enough: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Spectrum | None:
     """Lanczos on the direction sample, then curvatures along both eigenvectors on the certificate sample.
 
     Args:
         hessian: in the geometry that is asked for.
         keep_basis: of Lanczos.
         seed: of its starting vector.
-        should_stop: ends Lanczos early.
+        enough: ends Lanczos early.
+        should_stop: ends everything.
+
+    Returns:
+        None where `should_stop` said so before the end.
 
     Cost: one product per iteration over the direction sample (two without a basis), and a gradient with
         three products over the certificate sample.
@@ -86,13 +101,17 @@ def find_spectrum(
         max_iterations=sample.iterations,
         tolerance=TOLERANCE,
         keep_basis=keep_basis,
-        should_stop=should_stop,
+        should_stop=enough,
     )
-    (lowest, highest), traces = along_directions(
+    along = along_directions(
         hessian,
         sample.certificate,
         [extremes.lowest.vector, extremes.highest.vector],
         examples=sample.micro_batch,
         first_number=len(sample.direction),
+        should_stop=should_stop,
     )
+    if along is None:
+        return None
+    (lowest, highest), traces = along
     return Spectrum(sample=sample, extremes=extremes, lowest=lowest, highest=highest, traces=traces)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bsadvisor.measure.hessian import Products
-from bsadvisor.measure.norms import inner_product, squared_norm
+from bsadvisor.measure.norms import check_finite, inner_product, squared_norm
 from bsadvisor.measure.sketch import Sketch
 from bsadvisor.theory.noise_scale import Array
 
@@ -48,8 +48,14 @@ class UnitProducts:
 
 
 def unit_products(
-    matrix: Multiplies, batches: Sequence[Any], *, examples: int, sizes: Sequence[int], seed: int
-) -> UnitProducts:
+    matrix: Multiplies,
+    batches: Sequence[Any],
+    *,
+    examples: int,
+    sizes: Sequence[int],
+    seed: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> UnitProducts | None:
     """Multiply each micro-batch's Hessian with its neighbour's gradient.
 
     The Hessian of every product is that of other examples than its gradients, so that all are unbiased
@@ -61,6 +67,13 @@ def unit_products(
         examples: of each.
         sizes: elements of each parameter, for the sketch.
         seed: of the sketch.
+        should_stop: asked before every micro-batch.
+
+    Returns:
+        None where `should_stop` said so.
+
+    Raises:
+        FloatingPointError: a gradient or product is not finite.
 
     Source: theory/curvature_noise.py.
     Cost: one gradient and one product per micro-batch; five vectors.
@@ -68,6 +81,8 @@ def unit_products(
     partner = matrix.gradient(batches[0], 0)
     collected = _Collected(like=partner, sizes=sizes, seed=seed)
     for number in reversed(range(len(batches))):
+        if should_stop():
+            return None
         found = matrix.multiply(batches[number], number, [partner])
         collected.add(found.gradient, found.products[0], partner)
         partner = found.gradient
@@ -95,6 +110,7 @@ class _Collected:
         self._own.append(inner_product(product, gradient))
         self._next.append(inner_product(product, partner))
         self._norms.append(squared_norm(gradient))
+        check_finite(self._own[-1], self._next[-1], self._norms[-1])
 
     def products(self, examples: int) -> UnitProducts:
         gradients, products = (torch.stack(rows[::-1]) for rows in (self._gradient_rows, self._product_rows))

@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.memory [--device cuda] [--write]
 
-Peak memory of a few plain training steps (SGD, AdamW) and of a whole gradient phase and line search with sketches,
-each in a fresh process, on a model of 24 million parameters (an MLP) and one of 25 million (a
-transformer). The bar: the training step, plus two float32 copies of the parameters, plus the sketch.
+Peak memory of a few plain training steps (SGD, AdamW), of a whole gradient phase and line search with
+sketches, and of a curvature phase that keeps no basis, each in a fresh process, on a model of 24 million
+parameters (an MLP) and one of 25 million (a transformer). The bars over the training step: two float32
+copies of the parameters plus the sketch for the gradient, six copies for the curvature.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from bsadvisor.advise.curvature_plan import CurvaturePlan
+from bsadvisor.measure.curvature import CurvatureProbe
 from bsadvisor.measure.gradients import GradientProbe
 from bsadvisor.measure.line_search import line_search
 from bsadvisor.measure.sampler import Sampler
@@ -79,11 +82,38 @@ def run_probe(task: Task) -> int:
     return probe.accumulator.sketch_bytes
 
 
+def run_curvature(task: Task) -> int:
+    """A curvature phase in its lean variant; a saddle is looked for whatever the curvature."""
+    plan = CurvaturePlan(
+        micro_batch=MICRO_BATCH,
+        noise_batches=MICRO_BATCHES,
+        direction_batches=2,
+        certificate_batches=4,
+        iterations=3,
+    )
+    probe = CurvatureProbe(
+        task,
+        Sampler(task.data, seed=0, min_gradient=16),
+        plan,
+        divide_by_examples=False,
+        noise_trace=None,
+        seconds_per_pass=0.0,
+        seed=0,
+        keep_basis=False,
+    )
+    found = probe.run(time_left=lambda: 1e9, stop=lambda: False)
+    assert found.products is not None and found.plain_spectrum is not None and not found.skipped
+    return 0
+
+
 def child(model: str, what: str, device: torch.device) -> None:
     """Do one thing in this process and print its peak and the sketch's size in bytes."""
-    adaptive, probing = what.endswith("AdamW"), what.startswith("probe")
-    task = build(model, device, adaptive=adaptive and probing)
-    sketch = run_probe(task) if probing else train(task, adaptive=adaptive)
+    adaptive, training = what.endswith("AdamW"), what.startswith("step")
+    task = build(model, device, adaptive=adaptive and not training)
+    if training:
+        sketch = train(task, adaptive=adaptive)
+    else:
+        sketch = run_probe(task) if what.startswith("probe") else run_curvature(task)
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
     else:
@@ -113,19 +143,26 @@ def main() -> None:
     if arguments.child:
         child(arguments.child[0], arguments.child[1], device)
         return
-    print("model        optimizer      step MB  probe MB  sketch MB  copies of the parameters over the step")
+    print(
+        "                                                                 copies of the parameters over the step"
+    )
+    print("model        optimizer      step MB  probe MB  sketch MB  curvature MB   probe  curvature")
     rows = []
     for model in ("MLP", "transformer"):
         for optimizer in ("SGD", "AdamW"):
             step = measure(model, f"step, {optimizer}", arguments.device)
             probe = measure(model, f"probe, {optimizer}", arguments.device)
             copies = (probe["peak"] - step["peak"] - probe["sketch"]) / step["copy"]
+            curvature = measure(model, f"curvature, {optimizer}", arguments.device)
+            curved = (curvature["peak"] - step["peak"]) / step["copy"]
             rows.append(
                 {"model": model, "optimizer": optimizer, "step": step, "probe": probe, "copies": copies}
+                | {"curvature": curvature, "copies of the curvature": curved}
             )
-            sizes = [step["peak"] / 1e6, probe["peak"] / 1e6, probe["sketch"] / 1e6]
+            sizes = [step["peak"] / 1e6, probe["peak"] / 1e6, probe["sketch"] / 1e6, curvature["peak"] / 1e6]
             print(
-                f"{model:12} {optimizer:14} {sizes[0]:7.0f} {sizes[1]:9.0f} {sizes[2]:10.1f} {copies:9.2f}",
+                f"{model:12} {optimizer:14} {sizes[0]:7.0f} {sizes[1]:9.0f} {sizes[2]:10.1f} {sizes[3]:13.0f}"
+                f" {copies:7.2f} {curved:10.2f}",
                 flush=True,
             )
     if arguments.write:
