@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from bsadvisor.theory import curvature_noise as theory
 from bsadvisor.theory.curvature_noise import CurvatureMoments, CurvatureProducts
-from bsadvisor.theory.noise_scale import Array, jackknife_variance
+from bsadvisor.theory.noise_scale import Array, Interval, jackknife_variance
 from tests.benchmarks.curvature_noise import QUANTITIES, WORLDS, judge, products_of
 
 SEEDS = 300
@@ -114,11 +115,21 @@ def test_a_sketch_of_the_other_products_moves_no_value_and_keeps_the_coverage() 
     assert hits >= 0.93 * SEEDS
 
 
-def test_noise_in_directions_of_negative_curvature_leaves_b_noise_undefined() -> None:
-    rng, curvature = np.random.default_rng(4), np.array([1.0, -1.0, -1.0])
-    h = np.array([3.0, 0.1, 0.1]) + rng.normal(size=(32, 3)) * np.array([0.1, 2.0, 2.0])
-    sums = products_of(np.roll(h, -1, axis=0) * curvature, h, 8)
-    assert theory.noise_curvature(sums, 0.95).high < 0
+@pytest.mark.parametrize(
+    ("curvature", "gradient", "negative"),
+    [
+        ((1.0, -1.0, -1.0), (3.0, 0.1, 0.1), theory.noise_curvature),
+        ((-1.0, 1.0, 1.0), (3.0, 0.0, 0.0), theory.curvature_along_gradient),
+    ],
+)
+def test_negative_curvature_of_the_noise_or_along_the_gradient_leaves_b_noise_undefined(
+    curvature: tuple[float, ...],
+    gradient: tuple[float, ...],
+    negative: Callable[[CurvatureProducts, float], Interval],
+) -> None:
+    h = np.array(gradient) + np.random.default_rng(4).normal(size=(32, 3)) * np.array([0.1, 2.0, 2.0])
+    sums = products_of(np.roll(h, -1, axis=0) * np.array(curvature), h, 8)
+    assert negative(sums, 0.95).high < 0
     scale = theory.curvature_noise_scale(sums, 0.95)
     assert math.isnan(scale.value) and math.isnan(scale.low) and scale.high == math.inf
 
@@ -132,15 +143,6 @@ def test_a_gradient_that_is_only_noise_has_no_upper_end() -> None:
         along = theory.curvature_along_gradient(sums, 0.95)
         unresolved += math.isnan(scale.value) and scale.high == math.inf and along.high == math.inf
     assert unresolved >= 95
-
-
-def test_a_gradient_against_negative_curvature_has_no_noise_scale_at_all() -> None:
-    rng, curvature = np.random.default_rng(6), np.array([-1.0, 1.0, 1.0])
-    h = np.array([3.0, 0.0, 0.0]) + rng.normal(size=(32, 3)) * np.array([0.1, 2.0, 2.0])
-    sums = products_of(np.roll(h, -1, axis=0) * curvature, h, 8)
-    assert theory.curvature_along_gradient(sums, 0.95).high < 0
-    scale = theory.curvature_noise_scale(sums, 0.95)
-    assert math.isnan(scale.value) and math.isnan(scale.low) and scale.high == math.inf
 
 
 def test_too_few_micro_batches_are_refused() -> None:
