@@ -61,6 +61,24 @@ def test_without_the_slowing_down_the_quartic_saddle_would_not_fit(monkeypatch: 
     assert np.abs(benchmark.judge("quartic", "gradient_descent", 0.0, 100.0).errors).max() > 0.15
 
 
+@pytest.mark.parametrize(("scheme", "momentum"), [*benchmark.RULES, ("heavy_ball", 0.99), ("nesterov", 0.99)])
+def test_without_noise_the_step_is_exact(scheme: Scheme, momentum: float) -> None:
+    pair = replace(PAIR, scheme=scheme, momentum=momentum)
+    for slope in (1e-6, 0.02, 0.3, 0.49):
+        saddle = replace(SADDLE, slope=slope, noise=0.0)
+        assert escape_steps(saddle, pair, 1.0) == benchmark.median_passage(saddle, pair, cubic=0.0, seed=0)
+
+
+@pytest.mark.parametrize("scheme", ["heavy_ball", "nesterov", "ema"])
+def test_noise_that_momentum_still_gathers_is_counted(scheme: Scheme) -> None:
+    """Runs escape in less than the memory of 1,000 steps, long before a single mode is left."""
+    saddle = replace(SADDLE, slope=0.0, descent=1e-4)
+    pair = Pair(batch_size=1, learning_rate=1.0 if scheme == "ema" else 1e-3, momentum=0.999, scheme=scheme)
+    measured = benchmark.median_passage(saddle, pair, cubic=0.0, seed=0)
+    assert measured < 1000
+    assert escape_steps(saddle, pair, 1.0) == pytest.approx(measured, rel=0.05)
+
+
 def test_the_growth_is_a_root_of_the_recursion() -> None:
     for scheme, momentum in benchmark.RULES:
         pair = replace(PAIR, scheme=scheme, momentum=momentum)
