@@ -24,8 +24,10 @@ from bsadvisor.measure.preserve import in_full_precision, preserved
 from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.spectrum import Sample, Spectrum, find_spectrum
-from bsadvisor.measure.unit_products import Multiplies, UnitProducts, unit_products
+from bsadvisor.measure.unit_products import Multiplies, unit_products
 from bsadvisor.random_state import seed_everything
+from bsadvisor.theory import curvature_noise
+from bsadvisor.theory.curvature_noise import CurvatureProducts
 from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES
 from bsadvisor.values import EscapeDirection, SkippedPart
 
@@ -82,10 +84,10 @@ class MeasuredCurvature:
 
     method: Method
     method_reason: str | None
-    products: UnitProducts | None = None
+    products: CurvatureProducts | None = None
     """In the optimizer's geometry."""
-    plain_products: UnitProducts | None = None
-    gauss_newton_products: UnitProducts | None = None
+    plain_products: CurvatureProducts | None = None
+    gauss_newton_products: CurvatureProducts | None = None
     spectrum: Spectrum | None = None
     """In the optimizer's geometry."""
     plain_spectrum: Spectrum | None = None
@@ -218,7 +220,7 @@ class CurvatureProbe:
         else:
             found.plain_products = self._products(plain, budget, "B_noise")
             found.plain_spectrum = self._spectrum(self._usual, plain, budget, "lambda_max and lambda_min")
-        if found.plain_products is not None and not found.plain_products.bends_up:
+        if found.plain_products is not None and not curvature_noise.bends_up(found.plain_products):
             found.gauss_newton_products = self._gauss_newton(plain, budget)
         found.skipped = budget.skipped
         return found
@@ -244,13 +246,13 @@ class CurvatureProbe:
         few = replace(plain, divide_by=min(self._divide_by, size))
         return choose_method(few, self._sampler.check(groups))
 
-    def _products(self, hessian: Hessian, budget: Budget, part: str) -> UnitProducts | None:
+    def _products(self, hessian: Hessian, budget: Budget, part: str) -> CurvatureProducts | None:
         if not self._enough_for_noise:
             return None
         passes = _passes(hessian, 1) * self._plan.micro_batch * len(self._noise)
         return budget.spend(part, passes, lambda: self._units(hessian, budget))
 
-    def _gauss_newton(self, hessian: Hessian, budget: Budget) -> UnitProducts | None:
+    def _gauss_newton(self, hessian: Hessian, budget: Budget) -> CurvatureProducts | None:
         """Where the curvature along the gradient is not positive; None where there is no such matrix."""
         if hessian.method != "exact":  # it would be made of second derivatives that there are none of
             return None
@@ -263,7 +265,7 @@ class CurvatureProbe:
                 raise
             return None  # a kernel without the derivatives that this needs; the rest stands without it
 
-    def _units(self, matrix: Multiplies, budget: Budget) -> UnitProducts | None:
+    def _units(self, matrix: Multiplies, budget: Budget) -> CurvatureProducts | None:
         return unit_products(
             matrix,
             self._noise,

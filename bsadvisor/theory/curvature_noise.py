@@ -150,6 +150,11 @@ def along_gradient(sums: CurvatureProducts, confidence: float) -> Interval:
     return _interval(moments(sums).along_gradient, leave_one_out(sums).along_gradient, confidence)
 
 
+def bends_up(sums: CurvatureProducts) -> bool:
+    """Whether the estimate of G'HG is positive at all: else no B_noise is defined."""
+    return bool(moments(sums).along_gradient > 0)
+
+
 def noise_curvature(sums: CurvatureProducts, confidence: float) -> Interval:
     """tr(H Sigma) with a t interval.
 
