@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -94,8 +95,8 @@ def test_equal_eigenvalues_have_the_exact_mini_batch_limit(
 @pytest.mark.parametrize("name", SPECTRA)
 @pytest.mark.parametrize(("scheme", "momentum"), RULES)
 def test_the_mini_batch_limit_is_a_close_lower_bound(scheme: Scheme, momentum: float, name: str) -> None:
-    """With tr(H^2) at most 14 % below (median 0.5 %), but 33 % for Nesterov at 0.9; without it 44 %."""
-    floor = 0.65 if (scheme, momentum) == ("nesterov", 0.9) else 0.85
+    """With tr(H^2) at most 14 % below (median 0.5 %), but 26 % for Nesterov at 0.9; without it 44 %."""
+    floor = 0.74 if (scheme, momentum) == ("nesterov", 0.9) else 0.85
     spectrum = SPECTRA[name]
     for batch in (1, 8, 64):
         true = mean_square_threshold(scheme, momentum, spectrum, batch)
@@ -104,6 +105,17 @@ def test_the_mini_batch_limit_is_a_close_lower_bound(scheme: Scheme, momentum: f
         rough = mini_batch_limit(scheme, 1.0, trace, batch, momentum)
         assert floor * true <= found <= 1.0001 * true
         assert 0.55 * true <= rough <= 1.0001 * found
+
+
+@pytest.mark.parametrize(("scheme", "momentum"), [*RULES, ("heavy_ball", 0.99), ("nesterov", 0.99)])
+def test_below_the_mini_batch_limit_every_spectrum_is_stable(scheme: Scheme, momentum: float) -> None:
+    rng = np.random.default_rng(0)
+    for size, power, batch in itertools.product((2, 10, 40), (1, 4, 10), (1, 4, 32, 512)):
+        spectrum = np.append(1.0, 0.01 + 0.99 * rng.uniform(size=size) ** power)
+        trace, square = float(spectrum.sum()), float((spectrum**2).sum())
+        for known in (square, None):
+            limit = mini_batch_limit(scheme, 1.0, trace, batch, momentum, square_trace=known)
+            assert second_moment_radius(scheme, 0.999 * limit, momentum, spectrum, batch) < 1
 
 
 @pytest.mark.parametrize(("scheme", "momentum"), RULES)
