@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
 from tests.benchmarks.saddles.cases import CASES
 from tests.benchmarks.saddles.curvature import extremes, measure
+from tests.benchmarks.saddles.problem import SaddleTask
 from tests.benchmarks.saddles.truth import Escape, escape, label
+
+
+@cache
+def planted() -> SaddleTask:
+    case = next(case for case in CASES if case.name == "planted in a softmax regression")
+    return case.build()
 
 
 @pytest.mark.parametrize(
@@ -37,18 +46,15 @@ def test_lanczos_finds_both_ends_of_a_known_spectrum() -> None:
 
 
 def test_a_planted_saddle_has_the_curvature_that_was_planted() -> None:
-    case = next(case for case in CASES if case.name == "planted in a softmax regression")
-    at = measure(case.build())
+    at = measure(planted())
     assert at.lambda_min == pytest.approx(-4 * 0.4, rel=1e-6) and at.negative
 
 
 def test_a_run_from_a_planted_saddle_leaves_it_after_a_while() -> None:
-    case = next(case for case in CASES if case.name == "planted in a softmax regression")
-    run = escape(case.build(), 0, 1000)
+    run = escape(planted(), 0, 1000)
     assert run.left is not None and run.dropped is not None
     assert 100 <= run.left < run.dropped < 1000
 
 
 def test_a_run_is_given_up_at_the_horizon() -> None:
-    case = next(case for case in CASES if case.name == "planted in a softmax regression")
-    assert escape(case.build(), 0, 50) == Escape(left=None, dropped=None)
+    assert escape(planted(), 0, 50) == Escape(left=None, dropped=None)
