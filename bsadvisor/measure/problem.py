@@ -48,7 +48,7 @@ class Problem(Protocol):
         """The scalar training loss of a batch, with its graph."""
 
     def weight(self, batch: Any) -> int | None:
-        """Counted (unmasked) tokens, where the loss may average over them."""
+        """Counted (unmasked) labels, where the loss may average over them."""
 
     def labels(self, batch: Any) -> Tensor | None:
         """Integer class targets, if there are any."""

@@ -59,7 +59,12 @@ def find_loss(code: UserCode, file: PythonName) -> Any:
     module = code.load(file.file)
     found = getattr(module, "loss", None)
     # A tensor called `loss`, left over from a training loop at module level, cannot be called.
-    return found if callable(found) else _only(module, _Loss)
+    return found if callable(found) else find_criterion(code, file)
+
+
+def find_criterion(code: UserCode, file: PythonName) -> Any:
+    """The only loss module in the file, or None."""
+    return _only(code.load(file.file), _Loss)
 
 
 def find_optimizer(code: UserCode, file: PythonName) -> Any:
