@@ -68,6 +68,13 @@ def test_ignored_classes_are_no_coupling(write: Callable[..., Path], loss: str) 
     assert share == pytest.approx(1 if "= 1" in loss else 2 / 3, abs=0.02)
 
 
+def test_a_number_under_another_name_is_a_remark_with_its_flag(write: Callable[..., Path]) -> None:
+    report = probe(write("lr = LEARNING_RATE\ndel LEARNING_RATE\n"), max_examples=512)
+    (remark,) = [finding for finding in report.findings if finding.code == "BSA112"]
+    assert remark.message == "lr = 0.1 in model.py is not read, for only LEARNING_RATE is"
+    assert "--lr 0.1 or rename it LEARNING_RATE" in remark.remedy
+
+
 def test_a_plain_probe_is_whole(write: Callable[..., Path]) -> None:
     report = probe(write())
     assert report.probe.stopped_by == "precision" and report.probe.micro_batches >= 16

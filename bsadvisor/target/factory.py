@@ -212,6 +212,7 @@ def _facts(parts: _Parts) -> TargetFacts:
         optimizer_state_problem=parts.optimizer.moments.problem,
         learning_rate_now=parts.pair.learning_rate_now,
         batch_size_assumed=parts.pair.batch_size_assumed,
+        unread=parts.pair.unread,
         num_devices=parts.spec.num_devices,
         clip_grad_norm=parts.spec.clip_grad_norm,
         loader_shuffles=parts.data.shuffles,
