@@ -164,6 +164,17 @@ _RULES = (
             "or checkpoint, SGD's rule is used."
         ),
     ),
+    Rule(
+        code="BSA112",
+        severity="note",
+        title="A number under a name that is not read",
+        message="{name} = {value} in {file} is not read, for only {wanted} is",
+        remedy="if it is what you train with, pass {flag} {value} or rename it {wanted}",
+        explanation=(
+            "Only BATCH_SIZE and LEARNING_RATE, spelled so, are taken from the file as the pair in use: "
+            "a lower-case name may be anything. It is pointed out where nothing else gives the number."
+        ),
+    ),
     # --- 2xx: the measurement ---
     Rule(
         code="BSA201",

@@ -150,6 +150,18 @@ class TargetDescription:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadNumber:
+    """A number in the user's file that may be half of the pair in use, under a name that is not read."""
+
+    name: str
+    file: str
+    value: float
+    wanted: str
+    """The name that would be read."""
+    flag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
     """What was noticed while loading; `advise` turns it into findings."""
 
@@ -163,6 +175,7 @@ class TargetFacts:
     """The decayed learning rate, where the anchor is the peak that the schedule started from."""
     batch_size_assumed: bool = False
     """From `DataLoader.batch_size`: one device, no accumulation."""
+    unread: tuple[UnreadNumber, ...] = ()
     num_devices: int | None = None
     """From `hardware.devices`."""
     clip_grad_norm: float | None = None

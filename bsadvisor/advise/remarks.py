@@ -45,6 +45,15 @@ def about_target(target: TargetDescription, facts: TargetFacts) -> Iterator[Find
         yield finding("BSA104")
     if target.batch_size is None:
         yield finding("BSA108")
+    for number in facts.unread:
+        yield finding(
+            "BSA112",
+            name=number.name,
+            file=number.file,
+            value=f"{number.value:g}",
+            wanted=number.wanted,
+            flag=number.flag,
+        )
     if target.optimizer is None:
         yield finding("BSA111")
     yield from _about_checkpoint(target, facts)

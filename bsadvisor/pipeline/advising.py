@@ -79,7 +79,8 @@ def advise(session: Session, measured: Measured, load_seconds: float) -> Report:
 
 def _counted(target: Target, measured: Measured) -> TargetDescription:
     """The description, with the tokens per example that the whole probe counted."""
-    if measured.assumptions.loss_reduction != "token_mean":
+    has_tokens = target.description.tokens_per_example is not None
+    if not has_tokens or measured.assumptions.loss_reduction != "token_mean":
         return target.description
     raw = measured.gradient.raw
     return replace(target.description, tokens_per_example=sum(raw.weight) / sum(raw.examples))
