@@ -294,7 +294,7 @@ class CurvatureProbe:
 
     def _find_spectrum(self, hessian: Hessian, budget: Budget) -> Spectrum | None:
         extremes = lanczos(
-            lambda vector: self._mean_product(hessian, vector),
+            lambda vector, total: self._add_mean_product(hessian, vector, total),
             lambda: self._start(hessian),
             max_iterations=self._plan.iterations,
             tolerance=TOLERANCE,
@@ -324,11 +324,10 @@ class CurvatureProbe:
         generator = torch.Generator().manual_seed(self._seed)
         return torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
 
-    def _mean_product(self, hessian: Hessian, vector: Tensor) -> Tensor:
-        total = torch.zeros_like(vector)
+    def _add_mean_product(self, hessian: Hessian, vector: Tensor, total: Tensor) -> None:
+        direction = hessian.displacement(vector)
         for number, batch in enumerate(self._direction):
-            total += hessian.multiply(batch, number, [vector]).products[0]
-        return total / len(self._direction)
+            hessian.add_product(total, batch, number, direction, share=1 / len(self._direction))
 
     def _escape(self, hessian: Hessian, spectrum: Spectrum | None, budget: Budget) -> EscapeDirection | None:
         if spectrum is None or not spectrum.lowest.negative:

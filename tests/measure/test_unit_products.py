@@ -137,7 +137,17 @@ def closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
         gradient = bent @ world.position + mean[:size]
         return Products(gradient=gradient, products=[bent @ vector for vector in vectors])
 
+    def add(self: Hessian, total: Tensor, batch: Tensor, number: int, v: Tensor, *, share: float) -> None:
+        total.add_(multiply(self, batch, number, [v]).products[0], alpha=share)
+
+    def inner(self: Hessian, batch: Tensor, number: int, vectors: Sequence[Tensor]) -> Any:
+        found = multiply(self, batch, number, vectors)
+        curvatures = [float(v @ product) for v, product in zip(vectors, found.products, strict=True)]
+        return [float(v @ found.gradient) for v in vectors], curvatures
+
     monkeypatch.setattr(Hessian, "multiply", multiply)
+    monkeypatch.setattr(Hessian, "add_product", add)
+    monkeypatch.setattr(Hessian, "inner_products", inner)
     monkeypatch.setattr(Hessian, "gradient", lambda *given: multiply(*given, []).gradient)
     monkeypatch.setattr(phase, "choose_method", lambda *_: ("exact", None))
     monkeypatch.setattr(CurvatureProbe, "_escape", lambda *_: None)
