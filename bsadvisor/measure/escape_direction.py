@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bsadvisor.measure.hessian import Hessian
-from bsadvisor.measure.norms import check_finite, inner_product, squared_norm
+from bsadvisor.measure.norms import check_finite, squared_norm
 from bsadvisor.measure.preserve import moved
 from bsadvisor.theory.noise_scale import Array, t_quantile
 from bsadvisor.values import EscapeDirection, Estimate
@@ -79,16 +79,13 @@ def along_directions(
             return None
         signs = torch.randint(0, 2, vectors[0].shape, generator=generator, dtype=torch.int8)
         probe = (signs * 2 - 1).to(vectors[0])
-        found = hessian.multiply(batch, first_number + column, [*vectors, probe])
-        traces[column] = inner_product(found.products[-1], probe)
-        for row, (vector, product) in enumerate(zip(vectors, found.products, strict=False)):
-            slopes[row, column] = inner_product(found.gradient, vector)
-            curvatures[row, column] = inner_product(product, vector)
+        slope, curvature = hessian.inner_products(batch, first_number + column, [*vectors, probe])
+        slopes[:, column], curvatures[:, column], traces[column] = slope[:-1], curvature[:-1], curvature[-1]
         check_finite(traces[column], *slopes[:, column], *curvatures[:, column])
     rows = [
         AlongDirection(
             vector=vector,
-            squared_length=squared_norm(hessian.displacement(vector)),
+            squared_length=squared_norm(vector, hessian.scale),
             slopes=slope,
             curvatures=curvature,
             examples=examples,

@@ -5,6 +5,7 @@ Vectors are flat: all parameters one after the other, in the order of `Problem.p
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,11 +19,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bsadvisor.errors import is_out_of_memory
 from bsadvisor.measure.gradients import gradients_of
+from bsadvisor.measure.norms import inner_product, squared_norm
 from bsadvisor.measure.preserve import buffers_kept, moved
 from bsadvisor.measure.problem import Problem
 from bsadvisor.random_state import seed_everything
 
 Method = Literal["exact", "finite_differences"]
+Parts = Sequence[Tensor | None]
+"""Shaped as the parameters; None where there is nothing."""
 
 RELATIVE_STEP = {torch.float32: 5e-3, torch.float64: 1e-5}
 """Of a finite difference against the parameters' norm: about the cube root of the rounding error."""
@@ -62,8 +66,7 @@ class Hessian:
         method: see `choose_method`.
 
     Source: Pearlmutter 1994 (the exact product).
-    Cost: about 3.5 forward and backward passes for one vector, 2 more for each further one; memory of
-        a second graph, and of two float32 copies of the parameters for each vector.
+    Cost: see `curvature.PASSES_PER_PRODUCT`; memory of a second graph and two copies of the parameters.
     """
 
     problem: Problem
@@ -86,16 +89,76 @@ class Hessian:
             vectors: (P,) each, in the scaled coordinates.
 
         """
-        directions = [self._scaled(vector) for vector in vectors]
+        found: list[Tensor] = []
+        self.each(
+            batch,
+            number,
+            [self.displacement(vector) for vector in vectors],
+            gradient=lambda parts: found.append(self._scaled(self.flat(parts))),
+            product=lambda index, parts: found.append(self._scaled(self.flat(parts))),
+        )
+        return Products(gradient=found[0], products=found[1:])
+
+    def inner_products(
+        self, batch: Any, number: int, vectors: Sequence[Tensor]
+    ) -> tuple[list[float], list[float]]:
+        """Slope and curvature of a micro-batch along each vector, with no product kept."""
+        directions = [self.displacement(vector) for vector in vectors]
+        slopes: list[float] = []
+        curvatures: list[float] = []
+
+        def inner(parts: Parts, direction: Tensor) -> float:
+            pairs = zip(parts, self.split(direction), strict=True)
+            return sum(inner_product(_dense(a).flatten(), b.flatten()) for a, b in pairs if a is not None)
+
+        self.each(
+            batch,
+            number,
+            directions,
+            gradient=lambda parts: slopes.extend(inner(parts, direction) for direction in directions),
+            product=lambda index, parts: curvatures.append(inner(parts, directions[index])),
+        )
+        return slopes, curvatures
+
+    def add_product(self, total: Tensor, batch: Any, number: int, direction: Tensor, *, share: float) -> None:
+        """Add a share of the product with `displacement(v)`, itself scaled, to a (P,) total in place."""
+        scales = [None] * len(self.leaves) if self.scale is None else self.split(self.scale)
+
+        def add(index: int, parts: Parts) -> None:
+            for into, part, scale in zip(self.split(total), parts, scales, strict=True):
+                if part is not None and scale is None:
+                    into.add_(part, alpha=share)
+                elif part is not None and scale is not None:
+                    into.addcmul_(_dense(part), scale, value=share)
+
+        self.each(batch, number, [direction], gradient=None, product=add)
+
+    def each(
+        self,
+        batch: Any,
+        number: int,
+        directions: Sequence[Tensor],
+        *,
+        gradient: Callable[[Parts], None] | None,
+        product: Callable[[int, Parts], None],
+    ) -> None:
+        """Hand out the gradient and the products in the parameters' own coordinates, each while it lives.
+
+        Nothing flat is made of them here: on a large model every copy of the parameters counts.
+
+        Args:
+            directions: (P,) each, see `displacement`.
+            gradient: is called with its parts, shaped as the parameters; None: nobody wants it.
+            product: is called with the number of a direction and the product's parts.
+        """
         multiply = self._exact if self.method == "exact" else self._by_differences
         with buffers_kept(self.problem.model):
-            gradient, products = multiply(lambda: self.loss_with_graph(batch, number), directions)
-        return Products(gradient=self._scaled(gradient), products=[self._scaled(hv) for hv in products])
+            multiply(lambda: self.loss_with_graph(batch, number), directions, gradient, product)
 
     def gradient(self, batch: Any, number: int) -> Tensor:
         """The gradient alone."""
         with buffers_kept(self.problem.model):
-            return self._scaled(self._gradient(lambda: self.loss_with_graph(batch, number)))
+            return self._scaled(self.flat(self._gradient(lambda: self.loss_with_graph(batch, number))))
 
     def loss(self, batch: Any, number: int) -> Tensor:
         """The loss of a micro-batch where the parameters are now, without its graph."""
@@ -128,36 +191,39 @@ class Hessian:
         seed_everything(self.seed + number)
         return self.problem.loss(batch, full_precision=True) / self.divide_by
 
-    def _exact(self, loss: Callable[[], Tensor], directions: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        found = torch.autograd.grad(loss(), self.leaves, create_graph=True, allow_unused=True)
-        gradient = self.flat(found)
-        curved = [(part, i) for i, part in enumerate(found) if part is not None and part.requires_grad]
-        products: list[Tensor] = []
-        for direction in directions:
-            parts = self.split(direction)
-            second = (
-                torch.autograd.grad(
-                    [part for part, _ in curved],
-                    self.leaves,
-                    grad_outputs=[parts[i] for _, i in curved],
-                    retain_graph=len(products) + 1 < len(directions),
-                    allow_unused=True,
-                )
-                if curved
-                else [None] * len(self.leaves)
-            )
-            products.append(self.flat(second))
-        return gradient, products
+    def _exact(
+        self,
+        loss: Callable[[], Tensor],
+        directions: Sequence[Tensor],
+        gradient: Callable[[Parts], None] | None,
+        product: Callable[[int, Parts], None],
+    ) -> None:
+        parts = torch.autograd.grad(loss(), self.leaves, create_graph=True, allow_unused=True)
+        if gradient is not None:
+            gradient([None if part is None else part.detach() for part in parts])
+        # The derivative of g'v is Hv; the gradient itself need not live on for it.
+        slopes = [_slope(parts, self.split(direction)) for direction in directions]
+        del parts
+        for index, slope in enumerate(slopes):
+            if slope is None:
+                product(index, [None] * len(self.leaves))
+                continue
+            keep = index + 1 < len(slopes)
+            product(index, torch.autograd.grad(slope, self.leaves, retain_graph=keep, allow_unused=True))
 
     def _by_differences(
-        self, loss: Callable[[], Tensor], directions: Sequence[Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
-        gradient: Tensor | None = None
-        products: list[Tensor] = []
-        for direction in directions:
-            norm = float(direction.norm())
+        self,
+        loss: Callable[[], Tensor],
+        directions: Sequence[Tensor],
+        gradient: Callable[[Parts], None] | None,
+        product: Callable[[int, Parts], None],
+    ) -> None:
+        if gradient is not None:
+            gradient(self._gradient(loss))
+        for index, direction in enumerate(directions):
+            norm = math.sqrt(squared_norm(direction))
             if norm == 0:
-                products.append(torch.zeros_like(direction))
+                product(index, [None] * len(self.leaves))
                 continue
             step = self.step(norm)
             with moved(self.leaves, self.split(direction)) as move:
@@ -165,31 +231,42 @@ class Hessian:
                 ahead = self._gradient(loss)
                 move(-step)
                 behind = self._gradient(loss)
-            gradient = (ahead + behind) / 2 if gradient is None else gradient
-            products.append((ahead - behind) / (2 * step))
-        return self._gradient(loss) if gradient is None else gradient, products
+            product(index, [_difference(*pair, 2 * step) for pair in zip(ahead, behind, strict=True)])
 
-    def _gradient(self, loss: Callable[[], Tensor]) -> Tensor:
+    def _gradient(self, loss: Callable[[], Tensor]) -> Parts:
         found = gradients_of(loss(), self.problem.parameters)
-        return self.flat([found[name] for name in self.problem.parameters])
+        return [found[name] for name in self.problem.parameters]
 
     def step(self, norm: float) -> float:
         """What a direction of this norm is multiplied with in a finite difference."""
         weights = float(torch.stack([part.detach().norm() for part in self.leaves]).norm())
         return (self.relative_step or RELATIVE_STEP[self.like.dtype]) * (1 + weights) / norm
 
-    def flat(self, parts: Sequence[Tensor | None]) -> Tensor:
+    def flat(self, parts: Parts) -> Tensor:
         """One vector of the parts, zero where there is none."""
-        dense = (
-            torch.zeros_like(parameter) if part is None else part.to_dense() if part.is_sparse else part
-            for part, parameter in zip(parts, self.leaves, strict=True)
-        )
+        pairs = zip(parts, self.leaves, strict=True)
+        dense = (torch.zeros_like(leaf) if part is None else _dense(part) for part, leaf in pairs)
         return torch.cat([part.detach().reshape(-1) for part in dense])
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """A vector as parts that are shaped like the parameters."""
         parts = vector.split([parameter.numel() for parameter in self.leaves])
         return [part.view_as(parameter) for part, parameter in zip(parts, self.leaves, strict=True)]
+
+
+def _dense(part: Tensor) -> Tensor:
+    return part.to_dense() if part.is_sparse else part
+
+
+def _slope(parts: Parts, direction: Sequence[Tensor]) -> Tensor | None:
+    """g'v with its graph; None where the gradient is constant."""
+    pairs = [(part, v) for part, v in zip(parts, direction, strict=True) if part is not None]
+    slopes = [(_dense(part) * v).sum() for part, v in pairs if part.requires_grad]
+    return torch.stack(slopes).sum() if slopes else None
+
+
+def _difference(ahead: Tensor | None, behind: Tensor | None, step: float) -> Tensor | None:
+    return None if ahead is None or behind is None else (ahead - behind) / step
 
 
 @contextmanager

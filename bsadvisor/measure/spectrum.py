@@ -89,14 +89,13 @@ def find_spectrum(
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
 
-    def mean_product(vector: Tensor) -> Tensor:
-        total = torch.zeros_like(vector)
+    def add_mean_product(vector: Tensor, total: Tensor) -> None:
+        direction = hessian.displacement(vector)
         for number, batch in enumerate(sample.direction):
-            total += hessian.multiply(batch, number, [vector]).products[0]
-        return total / len(sample.direction)
+            hessian.add_product(total, batch, number, direction, share=1 / len(sample.direction))
 
     extremes = lanczos(
-        mean_product,
+        add_mean_product,
         start,
         max_iterations=sample.iterations,
         tolerance=TOLERANCE,

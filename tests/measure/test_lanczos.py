@@ -27,7 +27,11 @@ def ends(matrix: Tensor, *, iterations: int = SIZE, tolerance: float = 0.0, **op
     start = torch.randn(len(matrix), generator=generator, dtype=torch.float64).to(matrix.dtype)
     options.setdefault("keep_basis", True)
     return lanczos(
-        lambda v: matrix @ v, lambda: start, max_iterations=iterations, tolerance=tolerance, **options
+        lambda v, total: total.add_(matrix @ v),
+        start.clone,
+        max_iterations=iterations,
+        tolerance=tolerance,
+        **options,
     )
 
 
@@ -93,17 +97,17 @@ def test_without_a_basis_the_same_is_found(world: str) -> None:
 def test_products_are_counted_and_end_with_the_tolerance() -> None:
     matrix, calls = symmetric(WORLDS["one outlier below"]), []
 
-    def product(vector: Tensor) -> Tensor:
+    def product(vector: Tensor, total: Tensor) -> None:
         calls.append(1)
-        return matrix @ vector
+        total += matrix @ vector
 
     start = torch.randn(SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = lanczos(product, lambda: start, max_iterations=50, tolerance=1e-2, keep_basis=True)
+    found = lanczos(product, start.clone, max_iterations=50, tolerance=1e-2, keep_basis=True)
     assert found.iterations == len(calls) < 20
     assert max(found.lowest.residual, found.highest.residual) <= 1e-2
     assert found.lowest.value == pytest.approx(-1, abs=1e-3)
     calls.clear()
-    lean = lanczos(product, lambda: start, max_iterations=50, tolerance=1e-2, keep_basis=False)
+    lean = lanczos(product, start.clone, max_iterations=50, tolerance=1e-2, keep_basis=False)
     assert lean.iterations == len(calls) == 2 * found.iterations - 1
 
 
@@ -112,13 +116,6 @@ def test_a_stop_returns_what_was_found() -> None:
     found = ends(symmetric(WORLDS["indefinite"]), should_stop=lambda: next(answers))
     assert found.iterations == 3
     assert found.lowest.value < 1.5 < found.highest.value
-
-
-def test_a_product_that_returns_its_argument_is_not_written_to() -> None:
-    start = torch.full((9,), 3.0)
-    found = lanczos(lambda v: v, lambda: start, max_iterations=9, tolerance=0.0, keep_basis=False)
-    assert found.lowest.value == found.highest.value == pytest.approx(1)
-    assert torch.equal(start, torch.full((9,), 3.0))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
