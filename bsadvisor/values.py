@@ -366,6 +366,8 @@ class ShortRun:
     steps: int
     loss_drop: Estimate
     """Fall of the loss, each end at 99 % by itself."""
+    kicked_loss_drop: Estimate
+    """The same, against the checkpoint, when the run starts at the lowest point of the escape direction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -393,6 +395,8 @@ class EscapeDirection:
     """Fall of the loss that counts as having left: 5 % of it, or half of the lowest; None: no drop."""
     distance: float | None
     """x at which it is reached."""
+    lowest_at: float | None
+    """x, with its sign, of the lowest loss that was tried."""
     examples: int
     short_run: ShortRun | None = None
     """Whether the run leaves by itself; measured where the direction is worth leaving along."""

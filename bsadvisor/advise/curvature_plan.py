@@ -46,10 +46,10 @@ class CurvaturePlan:
     certificate_batches: int
     """Others than those, for what holds along the eigenvectors."""
     iterations: int
-    search_direction_batches: int
+    search_direction_batches: int = 0
     """For a thorough search for a way out, where the run may be stuck."""
-    search_certificate_batches: int
-    search_iterations: int
+    search_certificate_batches: int = 0
+    search_iterations: int = 0
 
     def halved(self) -> CurvaturePlan:
         """The same examples in micro-batches of half the size."""

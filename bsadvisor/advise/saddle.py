@@ -15,7 +15,6 @@ from bsadvisor.values import (
     GradientStats,
     Recommendation,
     SaddleVerdict,
-    ShortRun,
     Verdict,
 )
 
@@ -25,20 +24,23 @@ STUCK_STEPS, STUCK_SHARE = 100, 0.05
 RUN_EXAMPLES = 25_600
 """The most that a short run may see, but for a tenth of `STUCK_STEPS` at the least."""
 
+STEP_GAIN = 0.04
+"""Of the loss: a gradient that gains so much in its best single step leads somewhere."""
+
 FEW_STEPS = 20
 """Where the gradient alone takes that share off in fewer steps, nobody is stuck."""
 
 LEAST_STEPS = 50
 """Where the run was not tried: what is left sooner than this holds nobody up."""
 
+SLIGHT_DROP = 0.005
+"""Of the loss: what falls less along a direction is not followed up."""
+
 LEAST_DROP = 0.02
-"""Of the loss: a saddle worth leaving has this much to gain."""
+"""Of the loss, along the direction alone: where no run was tried, a saddle worth leaving has so much to gain."""
 
 ERRORS_TO_THE_END = 2.6
 """Standard errors from the value to the end of a one-sided 99 % interval of 16 and more units."""
-
-HORIZON = 10_000
-"""Steps: what takes longer to leave than this is no saddle of this run's."""
 
 LEAST_CURVATURE = 1e-3
 """Of the largest: what is flatter counts as flat."""
@@ -57,8 +59,6 @@ class Trap:
     """Median, to the distance that counts as escaped."""
     gradient_steps: float
     """In which following the gradient gains as much as the escape does; infinite without gradient."""
-    least_gradient_steps: float
-    """The same at the upper end of |G|^2."""
 
 
 def judge_saddle(
@@ -114,7 +114,6 @@ def find_trap(
         pair=pair,
         steps=math.inf if distance is None else escape_steps(saddle, pair, distance),
         gradient_steps=_gradient_steps(escape.escaped_drop, norm.value, rate),
-        least_gradient_steps=_gradient_steps(escape.escaped_drop, norm.high, rate),
     )
 
 
@@ -153,53 +152,58 @@ def examples_for_certificate(escape: EscapeDirection) -> int | None:
     return math.ceil(escape.examples * ((high - value) / value) ** 2)
 
 
+def is_suspicious(escape: EscapeDirection, curvature: CurvatureStats) -> bool:
+    """Whether to try a run from here: a certified direction along which the loss falls at all."""
+    return is_certified(escape, curvature) and _falls(escape, SLIGHT_DROP)
+
+
 def _decide(escape: EscapeDirection, curvature: CurvatureStats, trap: Trap | None) -> Verdict:
-    certified = is_certified(escape, curvature)
-    if trap is None or not is_worth_leaving(escape) or not _holds(escape, trap):
-        return "note" if certified else "none"
-    if not certified:
-        return "unresolved"
-    run, low = escape.short_run, escape.loss_drop.low
-    surely_gains = low is not None and low >= LEAST_DROP * abs(escape.loss)
-    return (
-        "warning"
-        if surely_gains and run is not None and _stays(run, run.loss_drop.high, escape)
-        else "possible"
-    )
-
-
-def is_worth_leaving(escape: EscapeDirection) -> bool:
-    """Whether the loss falls along the direction by a share that matters."""
-    drop = escape.loss_drop.value
-    return drop is not None and drop >= LEAST_DROP * abs(escape.loss)
-
-
-def _holds(escape: EscapeDirection, trap: Trap) -> bool:
-    """Whether the run stays where it is: as it was tried, or else as the gradient's strength lets expect."""
-    if trap.steps > HORIZON:
-        return False
+    if not is_certified(escape, curvature):
+        return "unresolved" if trap is not None and _would_hold(escape, trap) else "none"
+    if trap is None:
+        return "note"
     run = escape.short_run
-    if run is not None:
-        return _stays(run, run.loss_drop.value, escape)
-    return trap.steps >= LEAST_STEPS and trap.steps < trap.gradient_steps
+    if run is None:
+        return "possible" if _would_hold(escape, trap) else "note"
+    little = STUCK_SHARE * abs(escape.loss) * run.steps / STUCK_STEPS
+    stays, kicked = run.loss_drop, run.kicked_loss_drop
+    if stays.value is None or kicked.value is None or stays.value >= little or kicked.value < little:
+        return "note"
+    surely = (
+        stays.high is not None and stays.high < little and kicked.low is not None and kicked.low >= little
+    )
+    return "warning" if surely else "possible"
 
 
-def _stays(run: ShortRun, drop: float | None, escape: EscapeDirection) -> bool:
-    """Whether the fall of the loss would be below `STUCK_SHARE` in `STUCK_STEPS`."""
-    return drop is not None and drop < STUCK_SHARE * abs(escape.loss) * run.steps / STUCK_STEPS
+def _would_hold(escape: EscapeDirection, trap: Trap) -> bool:
+    """Without a run that was tried: slow to leave, worth leaving, and the gradient is slower still."""
+    return _falls(escape, LEAST_DROP) and LEAST_STEPS <= trap.steps < trap.gradient_steps
+
+
+def _falls(escape: EscapeDirection, share: float) -> bool:
+    drop = escape.loss_drop.value
+    return drop is not None and drop >= share * abs(escape.loss)
 
 
 def may_be_stuck(
-    gradient: GradientStats, loss: float | None, rule: UpdateRule | None, learning_rate: float | None
+    gradient: GradientStats,
+    rule: UpdateRule | None,
+    learning_rate: float | None,
+    *,
+    loss: float | None,
+    best_step_gain: float | None,
 ) -> bool:
-    """Whether the gradient is too weak to take 5 % off the loss in a few steps: cheap, and seldom so.
+    """Whether it cannot be told from the gradient alone that the run is moving: cheap, and often so.
 
     Args:
-        loss: None where it was not measured, as no gradient was resolved.
+        loss: at the checkpoint; None where it was not measured, as no gradient was resolved.
+        best_step_gain: fall of the loss at the best single step; None where no step lowers it.
     """
+    if rule is None or learning_rate is None:
+        return False
     norm = gradient.squared_norm_preconditioned or gradient.squared_norm
-    if rule is None or learning_rate is None or loss is None:
-        return rule is not None and learning_rate is not None
+    if loss is None or best_step_gain is None or best_step_gain < STEP_GAIN * abs(loss):
+        return True
     steps = _gradient_steps(STUCK_SHARE * abs(loss), norm.value, rule.amplification * learning_rate)
     return steps >= FEW_STEPS
 

@@ -285,12 +285,18 @@ class CurvatureProbe:
         )
 
     def _search(self, hessian: Hessian, budget: Budget) -> Spectrum | None:
-        """On more examples, and until both ends have converged."""
-        plan = self._plan
-        thorough = self._sample(
-            plan.search_direction_batches, plan.search_certificate_batches, plan.search_iterations
-        )
-        return self._spectrum(thorough, hessian, budget, "a thorough search for a way out of a saddle")
+        """On more examples, as far as there is time, and until both ends have converged."""
+        plan, part = self._plan, "a thorough search for a way out of a saddle"
+        for shrink in (1, 2):
+            sample = self._sample(
+                plan.search_direction_batches // shrink,
+                plan.search_certificate_batches // shrink,
+                plan.search_iterations,
+            )
+            found = self._spectrum(sample, hessian, budget, part if shrink == 1 else f"{part}, half as large")
+            if found is not None:
+                return found
+        return None
 
     def _spectrum(self, sample: Sample, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
         if not sample.is_enough:

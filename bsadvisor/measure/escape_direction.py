@@ -35,14 +35,19 @@ class AlongDirection:
     """Derivatives of every certificate micro-batch along a unit vector v of the scaled coordinates."""
 
     vector: Tensor
-    squared_length: float
-    """|D^1/2 v|^2: of a unit step, in the space of the parameters."""
+    displacement: Tensor
+    """(P,): D^1/2 v, a unit step in the space of the parameters."""
     slopes: Array
     """(K,): h_k . v."""
     curvatures: Array
     """(K,): v'H_k v."""
     examples: int
     """b, of each micro-batch."""
+
+    @property
+    def squared_length(self) -> float:
+        """Of a unit step, in the space of the parameters."""
+        return squared_norm(self.displacement)
 
     @property
     def negative(self) -> bool:
@@ -85,7 +90,7 @@ def along_directions(
     rows = [
         AlongDirection(
             vector=vector,
-            squared_length=squared_norm(vector, hessian.scale),
+            displacement=hessian.displacement(vector),
             slopes=slope,
             curvatures=curvature,
             examples=examples,
@@ -131,6 +136,7 @@ def escape_direction(
         loss_drop=scan.drop,
         escaped_drop=scan.escaped_drop,
         distance=scan.distance,
+        lowest_at=scan.lowest_at,
         examples=along.examples * len(batches),
     )
 
@@ -141,6 +147,7 @@ class _Scan:
     drop: Estimate
     escaped_drop: float | None
     distance: float | None
+    lowest_at: float | None
 
 
 def _scan(
@@ -161,7 +168,7 @@ def _scan(
     first = math.sqrt(2 * FIRST_DROP * (abs(loss) or 1.0) / bend)
     steps = np.array([sign * first * step for sign in (1.0, -1.0) for step in STEPS_TRIED])
     drops = np.zeros((len(steps), len(batches)))
-    with moved(hessian.leaves, hessian.split(hessian.displacement(along.vector))) as move:
+    with moved(hessian.leaves, hessian.split(along.displacement)) as move:
         for row, step in enumerate(steps):
             if should_stop():
                 return None
@@ -176,6 +183,7 @@ def _scan(
         drop=_cross_fitted(drops),
         escaped_drop=escaped,
         distance=None if escaped is None else _distance(steps, mean, escaped),
+        lowest_at=None if escaped is None else float(steps[mean.argmax()]),
     )
 
 

@@ -17,7 +17,7 @@ from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.random_state import seed_everything
 from bsadvisor.theory.stability import Scheme
-from bsadvisor.values import ShortRun
+from bsadvisor.values import Estimate, ShortRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,49 +43,58 @@ def short_run(
     sampler: Sampler,
     steps: Steps,
     *,
+    kick: Tensor,
     divide_by_examples: bool,
     evaluated: int,
     seed: int,
     should_stop: Callable[[], bool],
 ) -> ShortRun | None:
-    """The fall of the loss over a number of steps from the checkpoint; everything is as before afterwards.
+    """The fall of the loss over some steps from the checkpoint, and from beside it with the same batches.
 
-    Momentum starts at zero, and an adaptive optimizer's second moments at those of its checkpoint.
+    Everything is as before afterwards. Momentum starts at zero, and an adaptive optimizer's second
+    moments at those of its checkpoint.
 
     Args:
+        kick: (P,) change of the parameters that the second run starts with.
         evaluated: micro-batches on which the loss is compared before and after.
 
     Returns:
         None where `should_stop` said so, or where the data ended.
 
-    Cost: one forward and backward pass over every example of the run; four copies of the parameters.
+    Cost: two forward and backward passes over every example of the run; four copies of the parameters.
     """
     hessian = Hessian(problem=problem, seed=seed, divide_by=steps.micro_batch if divide_by_examples else 1)
     held = sampler.curvature(0, evaluated, steps.micro_batch)
-    with preserved(problem.model), in_full_precision(problem.model), double_backward_allowed(problem.model):
+    drops: list[Estimate] = []
+    with (
+        preserved(problem.model),
+        in_full_precision(problem.model),
+        double_backward_allowed(problem.model),
+        parameters_kept(hessian.leaves) as origin,
+    ):
         seed_everything(seed)
         before = _losses(hessian, held)
-        with parameters_kept(hessian.leaves):
-            if not _train(hessian, sampler, steps, seed, should_stop):
+        batches = list(sampler.random(steps.number * steps.micro_batches, steps.micro_batch, seed))
+        for start in (torch.zeros_like(kick), kick):
+            with torch.no_grad():
+                for leaf, home, change in zip(hessian.leaves, origin, hessian.split(start), strict=True):
+                    leaf.copy_(home + change)
+            if not _train(hessian, batches, steps, should_stop):
                 return None
-            after = _losses(hessian, held)
-    return ShortRun(steps=steps.number, loss_drop=one_sided(before - after, CERTIFICATE))
+            drops.append(one_sided(before - _losses(hessian, held), CERTIFICATE))
+    return ShortRun(steps=steps.number, loss_drop=drops[0], kicked_loss_drop=drops[1])
 
 
-def _train(
-    hessian: Hessian, sampler: Sampler, steps: Steps, seed: int, should_stop: Callable[[], bool]
-) -> bool:
+def _train(hessian: Hessian, batches: Sequence[Any], steps: Steps, should_stop: Callable[[], bool]) -> bool:
+    """Whether all steps were taken."""
     update = _Update(steps, hessian.problem)
-    batches = sampler.random(steps.number * steps.micro_batches, steps.micro_batch, seed)
-    for step in range(steps.number):
-        gradient: Tensor | None = None
-        for part in range(steps.micro_batches):
-            batch = next(batches, None)
-            if batch is None or should_stop():
-                return False
-            found = hessian.gradient(batch, step * steps.micro_batches + part)
-            gradient = found if gradient is None else gradient.add_(found)
-        assert gradient is not None
+    if len(batches) < steps.number * steps.micro_batches:
+        return False
+    for first in range(0, len(batches), steps.micro_batches):
+        if should_stop():
+            return False
+        parts = range(first, first + steps.micro_batches)
+        gradient = sum((hessian.gradient(batches[part], part) for part in parts), hessian.like.new_zeros(()))
         change = update(gradient / steps.micro_batches)
         with torch.no_grad():
             for leaf, moved_by in zip(hessian.leaves, hessian.split(change), strict=True):

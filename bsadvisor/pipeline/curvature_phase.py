@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bsadvisor.advise.curvature_plan import plan_curvature, seconds_allowed
-from bsadvisor.advise.saddle import is_certified, is_worth_leaving, may_be_stuck, plan_short_run
-from bsadvisor.advise.update_rule import UpdateRule, update_rule
+from bsadvisor.advise.saddle import is_suspicious, may_be_stuck, plan_short_run
+from bsadvisor.advise.update_rule import update_rule
 from bsadvisor.measure.curvature import (
     CurvatureProbe,
     CurvatureUnavailableError,
@@ -14,11 +14,12 @@ from bsadvisor.measure.curvature import (
     OutOfMemoryForProductsError,
 )
 from bsadvisor.measure.curvature_stats import curvature_stats, noise_scale
+from bsadvisor.measure.line_search import LineSearch
 from bsadvisor.measure.short_run import Steps, short_run
 from bsadvisor.measure.statistics import noise_trace_in_use
 from bsadvisor.pipeline.gradient_phase import GradientPhase
 from bsadvisor.pipeline.session import Session
-from bsadvisor.values import CurvatureStats, EscapeDirection, Estimate, Progress, ShortRun
+from bsadvisor.values import CurvatureStats, EscapeDirection, Estimate, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,30 +36,32 @@ class CurvaturePhase:
     """Why exact products were not used."""
 
 
-def measure_curvature(session: Session, gradient: GradientPhase, loss: float | None) -> CurvaturePhase:
+def measure_curvature(
+    session: Session, gradient: GradientPhase, searched: LineSearch | None
+) -> CurvaturePhase:
     """B_noise, the ends of the spectrum, and the way out of a saddle.
 
     Args:
-        loss: at the checkpoint, where it was measured.
+        searched: the line search, where it was run.
 
     Raises:
         CurvatureUnavailableError: there are no second derivatives to be had.
     """
     session.progress(Progress(phase="curvature", done=0, total=None))
     level = session.settings.confidence
-    found = _run(session, gradient, loss)
+    found = _run(session, gradient, searched)
     stats = curvature_stats(found, level, adaptive=session.target.preconditioner is not None)
     return CurvaturePhase(
         stats=stats,
         own_noise_scale=noise_scale(found.products, level),
         noise_scale=noise_scale(found.plain_products, level),
         noise_scale_gauss_newton=noise_scale(found.gauss_newton_products, level),
-        escape=_with_short_run(session, gradient, stats, found.escape),
+        escape=_with_short_run(session, gradient, stats, found),
         by_differences=found.method_reason,
     )
 
 
-def _run(session: Session, gradient: GradientPhase, loss: float | None) -> MeasuredCurvature:
+def _run(session: Session, gradient: GradientPhase, searched: LineSearch | None) -> MeasuredCurvature:
     """With a smaller micro-batch whenever the second graph does not fit."""
     about, examples = session.target.description, gradient.probe.accumulator.num_examples
     plan = plan_curvature(
@@ -68,7 +71,6 @@ def _run(session: Session, gradient: GradientPhase, loss: float | None) -> Measu
         coupled=gradient.couples,
     )
     ends = session.watch.seconds + seconds_allowed(gradient.seconds)
-    rule = update_rule(about.optimizer_details)
     while plan.micro_batch >= 1:
         probe = CurvatureProbe(
             session.target,
@@ -78,7 +80,13 @@ def _run(session: Session, gradient: GradientPhase, loss: float | None) -> Measu
             noise_trace=noise_trace_in_use(gradient.probe),
             seconds_per_pass=gradient.seconds / examples,
             seed=session.settings.seed,
-            may_be_stuck=may_be_stuck(gradient.stats, loss, rule, about.learning_rate),
+            may_be_stuck=may_be_stuck(
+                gradient.stats,
+                update_rule(about.optimizer_details),
+                about.learning_rate,
+                loss=searched.loss.value if searched else None,
+                best_step_gain=searched.loss_decrease.value if searched and searched.loss_decrease else None,
+            ),
         )
         try:
             return probe.run(
@@ -91,24 +99,17 @@ def _run(session: Session, gradient: GradientPhase, loss: float | None) -> Measu
 
 
 def _with_short_run(
-    session: Session, gradient: GradientPhase, stats: CurvatureStats, escape: EscapeDirection | None
+    session: Session, gradient: GradientPhase, stats: CurvatureStats, found: MeasuredCurvature
 ) -> EscapeDirection | None:
-    """Where a saddle is suspected: does a run from here leave by itself?"""
-    about = session.target.description
+    """Where a saddle is suspected: does a run from here leave by itself, and one from beside it?"""
+    about, escape = session.target.description, found.escape
     rule, rate, batch = update_rule(about.optimizer_details), about.learning_rate, about.batch_size
     if escape is None or rule is None or rate is None or batch is None or session.is_over():
         return escape
-    if not is_certified(escape, stats) or not is_worth_leaving(escape):
+    if found.spectrum is None or escape.lowest_at is None or not is_suspicious(escape, stats):
         return escape
-    return replace(escape, short_run=_short_run(session, gradient, rule, rate, batch, escape.examples))
-
-
-def _short_run(
-    session: Session, gradient: GradientPhase, rule: UpdateRule, rate: float, batch: int, evaluated: int
-) -> ShortRun | None:
-    details = session.target.description.optimizer_details
-    size = min(gradient.probe.micro_batch, batch)
-    return short_run(
+    details, size = about.optimizer_details, min(gradient.probe.micro_batch, batch)
+    run = short_run(
         session.target,
         gradient.sampler,
         Steps(
@@ -121,8 +122,10 @@ def _short_run(
             micro_batches=batch // size,
             micro_batch=size,
         ),
+        kick=escape.lowest_at * found.spectrum.lowest.displacement,
         divide_by_examples=gradient.sums_loss,
-        evaluated=max(evaluated // size, 2),
+        evaluated=max(escape.examples // size, 2),
         seed=session.settings.seed,
         should_stop=session.is_over,
     )
+    return replace(escape, short_run=run)

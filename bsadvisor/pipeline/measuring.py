@@ -45,7 +45,7 @@ def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) ->
     curved: CurvaturePhase | None = None
     if session.settings.curvature and not session.stop.requested and not is_zero(gradient.stats):
         try:
-            curved = measure_curvature(session, gradient, searched.loss.value if searched else None)
+            curved = measure_curvature(session, gradient, searched)
             assumptions = replace(assumptions, curvature_by_differences=curved.by_differences)
         except CurvatureUnavailableError as problem:
             assumptions = replace(assumptions, curvature_problem=str(problem))

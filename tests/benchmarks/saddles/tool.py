@@ -1,0 +1,115 @@
+"""The verdict of a whole probe on a saddle case: what `judge` asks for.
+
+python -m tests.benchmarks.saddles.judge tests.benchmarks.saddles.tool:verdict_of --split test --seeds 5
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import torch
+
+from bsadvisor.advise.saddle import judge_saddle
+from bsadvisor.advise.update_rule import update_rule
+from bsadvisor.pipeline import Session, StopSignal, Stopwatch
+from bsadvisor.pipeline.measuring import measure
+from bsadvisor.values import Anchor, OptimizerDetails, ProbeSettings, SaddleVerdict, TargetDescription
+from tests.benchmarks.saddles.problem import Case, SaddleTask
+
+SECONDS = 120.0
+"""Of one probe: twice the default, for the machine runs two at a time."""
+
+
+def verdict_of(case: Case, seed: int) -> tuple[str, dict[str, float]]:
+    """The verdict with the pair of the case, and the figures behind it."""
+    verdict = probe(case, seed)
+    if verdict is None:
+        return "none", {}
+    figures = {
+        "escape_steps": verdict.escape_steps,
+        "noise_share": verdict.noise_share,
+        "gradient_steps": verdict.gradient_steps,
+    }
+    evidence = verdict.evidence
+    if evidence is not None:
+        figures |= {
+            "curvature": evidence.curvature.value,
+            "curvature_high": evidence.curvature.high,
+            "drop": _share(evidence.loss_drop.value, evidence.loss),
+            "drop_low": _share(evidence.loss_drop.low, evidence.loss),
+            "examples": float(evidence.examples),
+        }
+        if evidence.short_run is not None:
+            figures["run_drop"] = _share(evidence.short_run.loss_drop.value, evidence.loss)
+    return verdict.verdict, {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def probe(case: Case, seed: int) -> SaddleVerdict | None:
+    """A probe with default settings; None where no direction was sought."""
+    task, pair = _built(case), case.pair
+    task.per_device_batch = pair.batch_size
+    about = describe(task)
+    task.description = about  # type: ignore[attr-defined]
+    session = Session(
+        target=task,  # type: ignore[arg-type]
+        settings=ProbeSettings(seed=seed, time_budget=SECONDS),
+        watch=Stopwatch(budget=SECONDS, began=time.perf_counter()),
+        progress=lambda progress: None,
+        stop=StopSignal(),
+    )
+    measured = measure(session, None, None)
+    if measured.curvature is None:
+        return None
+    return judge_saddle(
+        measured.curvature.escape,
+        measured.curvature.stats,
+        measured.gradient,
+        update_rule(about.optimizer_details),
+        batch_size=pair.batch_size,
+        learning_rate=pair.learning_rate,
+    )
+
+
+def describe(task: SaddleTask) -> TargetDescription:
+    """What loading the same model, checkpoint and optimizer from files would have found."""
+    pair = task.pair
+    adaptive = pair.optimizer == "AdamW"
+    return TargetDescription(
+        model=task.name,
+        parameters=task.num_parameters,
+        trainable_parameters=task.num_parameters,
+        checkpoint=None,
+        checkpoint_sha256=None,
+        example="example",
+        tokens_per_example=None,
+        anchor=Anchor(batch_size_from=None, learning_rate_from=None),
+        dataset_size=len(task.inputs),
+        optimizer=pair.optimizer.lower(),
+        optimizer_details=OptimizerDetails(
+            family="adam" if adaptive else "sgd",
+            betas=pair.betas if adaptive else None,
+            momentum=None if adaptive else pair.momentum,
+            step=_steps_taken(task),
+            state_loaded=task.preconditioner is not None,
+        ),
+        batch_size=pair.batch_size,
+        learning_rate=pair.learning_rate,
+        device=str(task.device),
+        dtype="float32",
+    )
+
+
+def _steps_taken(task: SaddleTask) -> int | None:
+    states = task.optimizer_state["state"].values() if task.optimizer_state else ()
+    return max((int(state["step"]) for state in states if "step" in state), default=None)
+
+
+@lru_cache(maxsize=1)
+def _built(case: Case) -> SaddleTask:
+    torch.set_num_threads(1)
+    return case.build()
+
+
+def _share(drop: float | None, loss: float) -> float | None:
+    return None if drop is None else drop / loss
