@@ -42,7 +42,7 @@ LEAST_DROP = 0.02
 ERRORS_TO_THE_END = 2.6
 """Standard errors from the value to the end of a one-sided 99 % interval of 16 and more units."""
 
-LEAST_CURVATURE = 1e-3
+LEAST_CURVATURE = 1e-4
 """Of the largest: what is flatter counts as flat."""
 
 NO_NOISE = 1e-6

@@ -20,6 +20,10 @@ BREAKDOWN = 8.0
 """A new direction so many roundings of the operator's norm long is rounding: the space is exhausted."""
 
 
+LEAST_ITERATIONS = 12
+"""Before, a residual can be small because the start hardly points along the eigenvector that is missing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RitzPair:
     """An approximate eigenpair; `value` is biased outwards where the operator is a sample's Hessian."""
@@ -60,7 +64,7 @@ def lanczos(
         product: adds H v of a (P,) vector to another.
         start: makes a (P,) vector of any length but zero, the same at every call; it is overwritten.
         tolerance: on the residual of the highest pair, relative to the largest |eigenvalue|; on that of the
-            lowest, ten times as much relative to its own value, or a hundredth of the former.
+            lowest, ten times as much relative to its own value, or a thousandth of the former.
         should_stop: asked between products; what was found by then is returned, without a basis after
             as many products again.
 
@@ -155,8 +159,10 @@ class _Recurrence:
 
     def converged(self, tolerance: float) -> bool:
         """Whether both ends are as accurate as asked."""
+        if self.size < LEAST_ITERATIONS:
+            return False
         lowest, (low, high) = abs(self.eigen()[0][0]), self.residuals()
-        enough = max(10 * tolerance * lowest, tolerance / 100 * self.norm())
+        enough = max(10 * tolerance * lowest, tolerance / 1000 * self.norm())
         return bool(low <= enough and high <= tolerance * self.norm())
 
     def combine(self, coefficients: Array) -> list[Tensor]:
