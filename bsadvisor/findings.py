@@ -164,6 +164,17 @@ _RULES = (
             "or checkpoint, SGD's rule is used."
         ),
     ),
+    Rule(
+        code="BSA112",
+        severity="note",
+        title="A number under a name that is not read",
+        message="{name} = {value} in {file} is not read, for only {wanted} is",
+        remedy="if it is what you train with, pass {flag} {value} or rename it {wanted}",
+        explanation=(
+            "Only BATCH_SIZE and LEARNING_RATE, spelled so, are taken from the file as the pair in use: "
+            "a lower-case name may be anything. It is pointed out where nothing else gives the number."
+        ),
+    ),
     # --- 2xx: the measurement ---
     Rule(
         code="BSA201",
@@ -350,6 +361,30 @@ _RULES = (
         remedy="{advice}",
         explanation="What had been measured by then is in the report, with its wider interval.",
     ),
+    Rule(
+        code="BSA219",
+        severity="note",
+        title="The curvature was not measured",
+        message="no second derivative of this model could be had: {problem}",
+        remedy="nothing else depends on it; --no-curvature skips the try",
+        explanation=(
+            "B_noise, the stability limit and the saddle verdict need products of the Hessian with "
+            "vectors, in float32 at least. They are taken by differentiating twice, or by differences of "
+            "gradients where that is impossible; here neither worked."
+        ),
+    ),
+    Rule(
+        code="BSA220",
+        severity="info",
+        title="Curvature by finite differences",
+        message="second derivatives were taken by differences of gradients: {reason}",
+        remedy="nothing to do; a backward that can be differentiated again makes them exact",
+        explanation=(
+            "Exact products of the Hessian with vectors differentiate the gradient once more. Custom "
+            "functions and fused kernels may refuse that, or leave a part of it out; exact products are "
+            "therefore compared with differences of gradients on a few examples first."
+        ),
+    ),
     # --- 3xx: the advice ---
     Rule(
         code="BSA301",
@@ -380,6 +415,66 @@ _RULES = (
         explanation=(
             "From the mean |G|^2 + tr(Sigma) / B and spread of the squared norm of a batch gradient, "
             "by a Gaussian approximation."
+        ),
+    ),
+    Rule(
+        code="BSA304",
+        severity="note",
+        title="Learning rates were capped",
+        message="from B = {batch_size:,} on, learning rates were capped at the local stability limit",
+        remedy="a larger batch brings no larger step here: read the steps of these rows as optimistic",
+        explanation=(
+            "Above the limit, steps along the direction of largest curvature grow instead of shrinking: "
+            "2 / lambda_max for gradient descent, more with momentum, less with gradient noise. It holds at "
+            "this point of the run; the landscape adapts to the learning rate as training goes on. "
+            "Learning rates are never capped below the one in use."
+        ),
+    ),
+    Rule(
+        code="BSA305",
+        severity="note",
+        title="Today's learning rate is above the local limit",
+        message="the learning rate in use, {learning_rate:.2g}, is above the stability limit {limit:.2g} of this point",
+        remedy="no reason to lower it by itself: training often runs at the limit; but do not raise it",
+        explanation=(
+            "Full-batch training drives the largest curvature up to the limit of its own learning rate "
+            "(the edge of stability), so a checkpoint near the limit is expected. The limit then only "
+            "speaks against raising the learning rate."
+        ),
+    ),
+    # --- 4xx: the saddle ---
+    Rule(
+        code="BSA401",
+        severity="warning",
+        title="At a saddle",
+        message="these weights sit at a saddle: {advice}",
+        remedy="{remedy}",
+        explanation=(
+            "A direction of negative curvature was found on some examples and certified at 99 % on others. "
+            "Along it the loss falls by a share that matters, the run leaves it slowly with the pair in use, "
+            "and following the gradient gains less in that time."
+        ),
+    ),
+    Rule(
+        code="BSA402",
+        severity="note",
+        title="Possibly at a saddle",
+        message="these weights may sit at a saddle: {advice}",
+        remedy="{remedy}",
+        explanation=(
+            "As BSA401, but the evidence holds for the estimates and not for the pessimistic ends of their "
+            "intervals: the gradient may be strong enough to carry the run away, or the gain too small."
+        ),
+    ),
+    Rule(
+        code="BSA403",
+        severity="info",
+        title="A saddle can be neither seen nor excluded",
+        message="negative curvature along which the loss falls was found, but not certified on {examples:,} examples",
+        remedy="about {needed} examples would do, if the estimate holds",
+        explanation=(
+            "The smallest eigenvalue of a sample is biased downwards, so a direction counts only when other "
+            "examples certify it at 99 %. Here their mean agrees, but not surely."
         ),
     ),
 )

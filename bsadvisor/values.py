@@ -150,6 +150,18 @@ class TargetDescription:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadNumber:
+    """A number in the user's file that may be half of the pair in use, under a name that is not read."""
+
+    name: str
+    file: str
+    value: float
+    wanted: str
+    """The name that would be read."""
+    flag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
     """What was noticed while loading; `advise` turns it into findings."""
 
@@ -163,6 +175,7 @@ class TargetFacts:
     """The decayed learning rate, where the anchor is the peak that the schedule started from."""
     batch_size_assumed: bool = False
     """From `DataLoader.batch_size`: one device, no accumulation."""
+    unread: tuple[UnreadNumber, ...] = ()
     num_devices: int | None = None
     """From `hardware.devices`."""
     clip_grad_norm: float | None = None
@@ -224,6 +237,8 @@ class AssumptionFacts:
     """Examples of ragged batches that were left out."""
     curvature_problem: str | None = None
     """Why the curvature could not be measured."""
+    curvature_by_differences: str | None = None
+    """Why exact products with the Hessian were not used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +360,15 @@ class CurvatureStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShortRun:
+    """A few steps of training with the pair in use, taken back afterwards."""
+
+    steps: int
+    loss_drop: Estimate
+    """Fall of the loss, each end at 99 % by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EscapeDirection:
     """What was measured along the direction of most negative curvature, in the optimizer's geometry.
 
@@ -370,6 +394,8 @@ class EscapeDirection:
     distance: float | None
     """x at which it is reached."""
     examples: int
+    short_run: ShortRun | None = None
+    """Whether the run leaves by itself; measured where the direction is worth leaving along."""
 
 
 # --- local optimum ------------------------------------------------------------------------------

@@ -57,6 +57,24 @@ def codes(report: Report) -> set[str]:
     return {finding.code for finding in report.findings}
 
 
+@pytest.mark.parametrize(
+    "loss", ["", "ignored = nn.CrossEntropyLoss(ignore_index=7)\ny[::3] = 7\n", "y[::3] = 1\n"]
+)
+def test_ignored_classes_are_no_coupling(write: Callable[..., Path], loss: str) -> None:
+    report = probe(write("y[::3] = -100\n" + loss))
+    assert "BSA204" not in codes(report)
+    assert report.target.example == "example" and report.target.tokens_per_example is None
+    share = sum(report.gradient.raw.weight) / sum(report.gradient.raw.examples)
+    assert share == pytest.approx(1 if "= 1" in loss else 2 / 3, abs=0.02)
+
+
+def test_a_number_under_another_name_is_a_remark_with_its_flag(write: Callable[..., Path]) -> None:
+    report = probe(write("lr = LEARNING_RATE\ndel LEARNING_RATE\n"), max_examples=512)
+    (remark,) = [finding for finding in report.findings if finding.code == "BSA112"]
+    assert remark.message == "lr = 0.1 in model.py is not read, for only LEARNING_RATE is"
+    assert "--lr 0.1 or rename it LEARNING_RATE" in remark.remedy
+
+
 def test_a_plain_probe_is_whole(write: Callable[..., Path]) -> None:
     report = probe(write())
     assert report.probe.stopped_by == "precision" and report.probe.micro_batches >= 16
@@ -66,7 +84,7 @@ def test_a_plain_probe_is_whole(write: Callable[..., Path]) -> None:
     assert [point.batch_size for point in report.local.curve] == [
         r.batch_size for r in report.recommendations
     ]
-    assert report.probe.seconds_per_phase.gradient is not None and report.curvature is None
+    assert report.probe.seconds_per_phase.gradient is not None and report.curvature is not None
 
 
 def test_the_same_seed_gives_the_same_report(write: Callable[..., Path]) -> None:
@@ -207,7 +225,7 @@ def test_an_interrupt_during_the_line_search_can_be_resumed_too(
     )
     assert partial.probe.stopped_by == "interrupt" and partial.local is None
     resumed = probe(file, resume=sidecar)
-    assert resumed.local is not None and resumed.gradient == partial.gradient
+    assert resumed.local is not None and resumed.gradient.raw == partial.gradient.raw
 
 
 def test_a_named_optimizer_is_not_assumed_to_be_another(write: Callable[..., Path]) -> None:

@@ -27,6 +27,9 @@ ITERATIONS = 24
 ITERATIONS = 24
 """Of Lanczos, at most."""
 
+SEARCH, SEARCH_ITERATIONS = 1024, 80
+"""Examples, and products, of a thorough search for directions of negative curvature."""
+
 MOST_UNITS = 64
 """Micro-batches of B_noise: its interval gains nothing from more."""
 
@@ -43,6 +46,10 @@ class CurvaturePlan:
     certificate_batches: int
     """Others than those, for what holds along the eigenvectors."""
     iterations: int
+    search_direction_batches: int
+    """For a thorough search for a way out, where the run may be stuck."""
+    search_certificate_batches: int
+    search_iterations: int
 
     def halved(self) -> CurvaturePlan:
         """The same examples in micro-batches of half the size."""
@@ -52,6 +59,8 @@ class CurvaturePlan:
             noise_batches=self.noise_batches * 2,
             direction_batches=self.direction_batches * 2,
             certificate_batches=self.certificate_batches * 2,
+            search_direction_batches=self.search_direction_batches * 2,
+            search_certificate_batches=self.search_certificate_batches * 2,
         )
 
 
@@ -77,6 +86,9 @@ def plan_curvature(
         direction_batches=min(max(certificate_batches // 4, 1), within - certificate_batches),
         certificate_batches=certificate_batches,
         iterations=ITERATIONS,
+        search_direction_batches=min(SEARCH // micro_batch, within * 2 // 5),
+        search_certificate_batches=min(2 * SEARCH // micro_batch, within * 3 // 5),
+        search_iterations=SEARCH_ITERATIONS,
     )
 
 

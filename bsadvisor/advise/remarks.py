@@ -9,17 +9,21 @@ from bsadvisor.findings import finding
 from bsadvisor.values import (
     AssumptionFacts,
     CriticalBatchSize,
+    CurvatureStats,
     Finding,
     GradientStats,
     LocalStats,
     ProbeRun,
     ProbeSettings,
     Recommendation,
+    SaddleVerdict,
     TargetDescription,
     TargetFacts,
 )
 
 UNSHUFFLED_P = 1e-3
+
+SADDLE_REMEDY = "see the column of escape steps, and the section `saddle` of the report for the evidence"
 
 _ORDER = {"error": 0, "warning": 1, "note": 2, "info": 3}
 
@@ -41,6 +45,15 @@ def about_target(target: TargetDescription, facts: TargetFacts) -> Iterator[Find
         yield finding("BSA104")
     if target.batch_size is None:
         yield finding("BSA108")
+    for number in facts.unread:
+        yield finding(
+            "BSA112",
+            name=number.name,
+            file=number.file,
+            value=f"{number.value:g}",
+            wanted=number.wanted,
+            flag=number.flag,
+        )
     if target.optimizer is None:
         yield finding("BSA111")
     yield from _about_checkpoint(target, facts)
@@ -102,6 +115,10 @@ def _about_assumptions(run: ProbeRun, facts: AssumptionFacts) -> Iterator[Findin
     if facts.out_of_memory_at:
         sizes = ", ".join(map(str, facts.out_of_memory_at))
         yield finding("BSA215", sizes=sizes, micro_batch=run.micro_batch_size)
+    if facts.curvature_problem is not None:
+        yield finding("BSA219", problem=facts.curvature_problem)
+    if facts.curvature_by_differences is not None:
+        yield finding("BSA220", reason=facts.curvature_by_differences)
     if facts.single_class is not None:
         yield finding("BSA216", label=facts.single_class)
 
@@ -215,3 +232,32 @@ def clipping_share(gradient: GradientStats, batch_size: int, clip: float) -> flo
         2 * trace**2 / dimensions / batch_size**2 + 4 * max(norm, 0.0) * trace / dimensions / batch_size
     )
     return 0.5 * math.erfc((clip**2 - mean) / math.sqrt(2 * variance))
+
+
+def about_curvature(
+    target: TargetDescription, curvature: CurvatureStats | None, rows: tuple[Recommendation, ...]
+) -> Iterator[Finding]:
+    """Where the stability limit had a say."""
+    capped = [row.batch_size for row in rows if "capped" in row.rule]
+    if capped:
+        yield finding("BSA304", batch_size=min(capped))
+    limit = curvature.learning_rate_limit if curvature else None
+    rate = target.learning_rate
+    if rate is not None and limit is not None and limit.high is not None and rate > limit.high:
+        yield finding("BSA305", learning_rate=rate, limit=limit.value)
+
+
+def about_saddle(saddle: SaddleVerdict | None) -> Iterator[Finding]:
+    """What holds the run up, and what would not."""
+    codes = {"warning": "BSA401", "possible": "BSA402"}
+    if saddle is None:
+        return
+    if saddle.verdict in codes:
+        yield finding(codes[saddle.verdict], advice=saddle.advice, remedy=SADDLE_REMEDY)
+    if saddle.verdict == "unresolved" and saddle.evidence is not None:
+        needed = saddle.examples_needed
+        yield finding(
+            "BSA403",
+            examples=saddle.evidence.examples,
+            needed="many more" if needed is None else f"{needed:,}",
+        )

@@ -16,6 +16,8 @@ class UpdateRule:
 
     scheme: Scheme
     momentum: float
+    second_beta: float | None = None
+    """Of an adaptive optimizer's moving average of squared gradients."""
 
     @property
     def amplification(self) -> float:
@@ -30,7 +32,7 @@ def update_rule(optimizer: OptimizerDetails | None) -> UpdateRule | None:
     if optimizer.family == "other" or (optimizer.family == "adam" and not optimizer.state_loaded):
         return None
     if optimizer.betas is not None:
-        return UpdateRule(scheme="ema", momentum=optimizer.betas[0])
+        return UpdateRule(scheme="ema", momentum=optimizer.betas[0], second_beta=optimizer.betas[1])
     momentum = optimizer.momentum or 0.0
     if not momentum:
         return UpdateRule(scheme="gradient_descent", momentum=0.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from bsadvisor import __version__
 from bsadvisor.cli import explain, init, probe, schema, selftest, show
-from bsadvisor.cli.output import open_missing_streams
+from bsadvisor.cli.output import give_up, open_missing_streams, unwritable_stdout
 from bsadvisor.errors import EXIT_DONE, EXIT_USAGE, BsadvisorError, UsageError
 
 _WrongUsage: Any = typer.BadParameter.__base__
@@ -58,11 +59,22 @@ def main() -> None:
         _fail(UsageError(wrong.format_message(), f"{command} --help"))
     except BsadvisorError as error:
         _fail(error)
+    except OSError as error:
+        if not _while_printing_help(error):
+            raise
+        give_up(sys.stdout)
+        _fail(unwritable_stdout(error, "make room, or print it to the screen"))
     except SystemExit as leaving:
         # What is printed by the command line itself, such as `--help`, may lose its reader too.
         if isinstance(leaving.__context__, BrokenPipeError):
             sys.exit(0)
         raise
+
+
+def _while_printing_help(error: OSError) -> bool:
+    """Help and version are printed by the command line itself; whatever we print minds its own errors."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_name == "echo"
 
 
 def _fail(error: BsadvisorError) -> NoReturn:

@@ -66,12 +66,20 @@ def publish(text: str, stream: TextIO) -> None:
         stream.write(text)
         stream.flush()
     except OSError as error:
-        # What is still buffered must not fail a second time when the stream is closed.
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - not a path of ours
-            os.dup2(nowhere.fileno(), stream.fileno())
+        give_up(stream)
         if not isinstance(error, BrokenPipeError):
-            problem = f"stdout cannot be written: {error.strerror}"
-            raise OutputError(problem, "write to a file with --output FILE") from error
+            raise unwritable_stdout(error, "write to a file with --output FILE") from error
+
+
+def give_up(stream: TextIO) -> None:
+    """What is still buffered must not fail a second time when the stream is closed."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - not a path of ours
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def unwritable_stdout(error: OSError, remedy: str) -> OutputError:
+    """The report or the help did not get through."""
+    return OutputError(f"stdout cannot be written: {error.strerror}", remedy)
 
 
 def publish_report(report: Report, format: Format, stream: TextIO) -> None:

@@ -101,6 +101,10 @@ def probe(
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of every random choice.")
     ] = _DEFAULTS.seed,
+    no_curvature: Annotated[
+        bool,
+        typer.Option("--no-curvature", help="Leave out B_noise, the stability limit and the saddle verdict."),
+    ] = False,
     resume: Annotated[
         Path | None, typer.Option(metavar="REPORT.json", help="Go on from the report of an unfinished probe.")
     ] = None,
@@ -137,6 +141,7 @@ def probe(
         max_examples=max_examples,
         micro_batch=micro_batch,
         confidence=confidence,
+        curvature=not no_curvature,
         seed=seed,
     )
     _check(settings)

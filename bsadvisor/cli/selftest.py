@@ -10,8 +10,7 @@ import typer
 from bsadvisor import pipeline
 from bsadvisor.cli.output import publish
 from bsadvisor.errors import EXIT_BUG, EXIT_DONE
-from bsadvisor.report import numbers
-from bsadvisor.values import SelftestResult
+from bsadvisor.report.selftest import selftest_table
 
 EXAMPLES = """
 \b
@@ -19,8 +18,6 @@ Examples:
   bsadvisor selftest
   bsadvisor selftest --device cuda
 """
-
-HEADINGS = ("problem", "quantity", "truth", "answer", "")
 
 
 def selftest(
@@ -32,20 +29,8 @@ def selftest(
 ) -> None:
     """Measure problems with known answers on this machine. Exit code 1 where one is missed."""
     results = pipeline.selftest(device, seed, _keep_silent if quiet else _say)
-    publish(_table(results), sys.stdout)
+    publish(selftest_table(results), sys.stdout)
     raise typer.Exit(EXIT_DONE if all(result.passed for result in results) else EXIT_BUG)
-
-
-def _table(results: tuple[SelftestResult, ...]) -> str:
-    rows = [HEADINGS, *map(_row, results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "".join(line.rstrip() + "\n" for line in lines)
-
-
-def _row(result: SelftestResult) -> tuple[str, ...]:
-    truth, answer = numbers.significant(result.truth, digits=4), numbers.interval(result.estimate)
-    return result.name, result.quantity, truth, answer, "ok" if result.passed else "WRONG"
 
 
 def _say(what: str) -> None:

@@ -5,13 +5,14 @@
     accumulator.sums()                             inner products, ready for theory.noise_scale
 
 The probe, a training callback and a rank all feed the same one. Memory: one float32 copy of the
-parameters (the running sum), a second one with a preconditioner, and the sketches.
+parameters (the running sum), a second one with a preconditioner, the sketches, and a megabyte in which
+the gradients of small models wait: torch takes longer to call than to sum up ten thousand numbers.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bsadvisor.measure import norms
-from bsadvisor.measure.sketch import Sketch
+from bsadvisor.measure.sketch import CHUNK, Sketch
 from bsadvisor.theory.noise_scale import Array, BlockSums
 
 MAX_BLOCKS = 64
 """Blocks are merged in pairs when there are more: the jackknife gains nothing from them."""
+
+WAITING = 2**18
+"""Elements of gradients that wait to be summed up, at most: a fixed memory that stays in the cache."""
 
 
 class InnerProducts:
@@ -33,14 +37,23 @@ class InnerProducts:
     def __init__(self, sizes: Sequence[int], *, seed: int, device: torch.device) -> None:
         self.sketch = Sketch(sizes, seed=seed, device=device)
         self.rows = torch.zeros(MAX_BLOCKS, self.sketch.num_buckets, device=device)
-        self.norms: list[Tensor] = []
-        """Per micro-batch, in the sketch's order of tensors; on the device until they are asked for."""
+        self._first_chunks = np.cumsum([0, *map(norms.num_chunks, sizes[:-1])])
+        self._chunk_norms: list[Tensor] = []
+        self._norms: list[Tensor] = []
+        """Of the chunks of each gradient, on the device until they are asked for."""
+        self._squared_norms = np.zeros((0, len(sizes)))
 
-    def add(self, flat: Sequence[Tensor], weight: float, block: int) -> None:
-        """Push one micro-batch's gradient, as flat tensors, into a block."""
-        row, lengths = self.sketch(flat)
-        self.rows[block].add_(row, alpha=weight)
-        self.norms.append(lengths)
+    def add(self, tensor: int, start: int, chunk: Tensor) -> None:
+        """Take in a chunk (R, elements) of R gradients of a tensor; chunks come in order."""
+        self._chunk_norms += norms.chunk_norms(chunk)
+        self.sketch.add(tensor, start, chunk)
+
+    def put(self, weights: Sequence[float], blocks: Sequence[int]) -> None:
+        """Put each of the R gradients whose chunks are in into its block."""
+        for row, weight, block in zip(self.sketch.take(), weights, blocks, strict=True):
+            self.rows[block].add_(row, alpha=weight)
+        self._norms.append(torch.cat(self._chunk_norms, dim=1))
+        self._chunk_norms.clear()
 
     def merge_pairs(self) -> None:
         """Blocks 2j and 2j + 1 become block j."""
@@ -48,17 +61,25 @@ class InnerProducts:
         self.rows[:half] = self.rows[0::2] + self.rows[1::2]
         self.rows[half:] = 0
 
+    @property
     def squared_norms(self) -> Array:
         """|h_k|^2 per tensor: shape (K, tensors), float64."""
-        found = torch.stack(self.norms).cpu().double().square().numpy()
-        order = np.argsort(self.sketch.short + self.sketch.long)
-        return np.asarray(found[:, order])
+        if self._norms:
+            chunks = torch.cat(self._norms).cpu().double().square().numpy()
+            new = np.add.reduceat(chunks, self._first_chunks, axis=1)
+            self._squared_norms = np.concatenate([self._squared_norms, new])
+            self._norms.clear()
+        return self._squared_norms
 
-    def gram(self, blocks: int, tensor: int) -> Array:
-        """Inner products of the blocks' sums restricted to one tensor: (J, J), float64."""
-        start = sum(self.sketch.widths[:tensor])
-        rows = self.rows[:blocks, start : start + self.sketch.widths[tensor]].cpu().double()
-        return np.asarray((rows @ rows.T).numpy())
+    @squared_norms.setter
+    def squared_norms(self, found: Array) -> None:
+        self._norms.clear()
+        self._squared_norms = found
+
+    def grams(self, blocks: int) -> Array:
+        """Inner products of the blocks' sums restricted to each tensor: (tensors, J, J), float64."""
+        rows = self.rows[:blocks].cpu().double().split(self.sketch.widths, dim=1)
+        return np.stack([(part @ part.T).numpy() for part in rows])
 
 
 class GradientAccumulator:
@@ -82,13 +103,21 @@ class GradientAccumulator:
         self._shapes = [parameter.shape for parameter in parameters.values()]
         device = next(iter(parameters.values())).device
         sizes = [parameter.numel() for parameter in parameters.values()]
-        self._total = [torch.zeros(size, device=device) for size in sizes]
-        self._plain = InnerProducts(sizes, seed=seed, device=device)
+        self._total = torch.zeros(sum(sizes), device=device)
+        self._totals = self._total.split(sizes)
+        """Its parts for each tensor."""
+        self._places = [
+            (tensor, at) for tensor, size in enumerate(sizes) for at in range(0, max(size, 1), CHUNK)
+        ]
+        """Tensor and first element of each chunk."""
+        self._waiting = torch.empty(min(WAITING // sum(sizes), MAX_BLOCKS), sum(sizes), device=device)
+        """Gradients of small models, which are summed up many at a time."""
+        self._num_waiting = 0
+        self._products = {"plain": InnerProducts(sizes, seed=seed, device=device)}
         self._scale: list[Tensor] | None = None
-        self._scaled: InnerProducts | None = None
         if preconditioner is not None:
             self._scale = [preconditioner[name].detach().float().sqrt().reshape(-1) for name in self.names]
-            self._scaled = InnerProducts(sizes, seed=seed, device=device)
+            self._products["scaled"] = InnerProducts(sizes, seed=seed, device=device)
         self._weights: list[float] = []
         self._examples: list[int] = []
         self._block_of: list[int] = []
@@ -105,7 +134,7 @@ class GradientAccumulator:
     @property
     def sketch_bytes(self) -> int:
         """Memory of the sketches, which does not grow with the model."""
-        return sum(part.rows.nbytes for part in (self._plain, self._scaled) if part is not None)
+        return sum(products.rows.nbytes for products in self._products.values())
 
     def add(self, gradients: Mapping[str, Tensor | None], weight: float, examples: int) -> None:
         """Push the gradient of a micro-batch's mean loss; None counts as zero.
@@ -115,16 +144,20 @@ class GradientAccumulator:
             examples: in the micro-batch.
         """
         block = self._next_block()
-        flat = [
-            self._flat(gradients[name], total) for name, total in zip(self.names, self._total, strict=True)
-        ]
-        torch._foreach_add_(self._total, flat, alpha=weight)
-        self._plain.add(flat, weight, block)
-        if self._scale is not None and self._scaled is not None:
-            self._scaled.add(torch._foreach_mul(flat, self._scale), weight, block)
+        self._block_of.append(block)
         self._weights.append(weight)
         self._examples.append(examples)
-        self._block_of.append(block)
+        flat = [
+            self._flat(gradients[name], total) for name, total in zip(self.names, self._totals, strict=True)
+        ]
+        if len(self._waiting) < 2:
+            self._sum_up(self._added(flat, weight), 1)
+            return
+        row = torch.cat(flat, out=self._waiting[self._num_waiting])
+        self._total.add_(row, alpha=weight)
+        self._num_waiting += 1
+        if self._num_waiting == len(self._waiting):
+            self._sum_up_waiting()
 
     def sums(self, *, preconditioned: bool = False) -> BlockSums:
         """The sums over all tensors."""
@@ -143,12 +176,13 @@ class GradientAccumulator:
         """`total_weight` times the mean gradient, shaped as the parameters: the running sum itself."""
         return {
             name: total.view(shape)
-            for name, total, shape in zip(self.names, self._total, self._shapes, strict=True)
+            for name, total, shape in zip(self.names, self._totals, self._shapes, strict=True)
         }
 
-    def squared_norms(self) -> list[float]:
-        """|h_k|^2 of every micro-batch."""
-        return [float(norm) for norm in self._plain.squared_norms().sum(1)]
+    def squared_norms(self) -> Array:
+        """|h_k|^2 of every micro-batch: shape (K,), float64."""
+        self._sum_up_waiting()
+        return np.asarray(self._products["plain"].squared_norms.sum(1))
 
     def reduce(self, group: dist.ProcessGroup | None = None) -> None:
         """Make every rank hold the statistics of all ranks of `group`.
@@ -156,14 +190,15 @@ class GradientAccumulator:
         Blocks of different ranks stay apart, so the jackknife sees more of them: they are merged in
         pairs until all fit. Every rank must have pushed the same number of micro-batches.
         """
+        self._sum_up_waiting()
         ranks = dist.get_world_size(group)
-        for total in self._total:
-            dist.all_reduce(total, group=group)
+        dist.all_reduce(self._total, group=group)
         while self._num_blocks() * ranks > MAX_BLOCKS:
             self._merge_pairs()
-        for products in filter(None, (self._plain, self._scaled)):
+        for products in self._products.values():
             products.rows = _gather_rows(products.rows[: self._num_blocks()], ranks, group)
-            products.norms = list(_gather(torch.stack(products.norms), ranks, group))
+            squared = torch.from_numpy(products.squared_norms).to(products.rows.device)
+            products.squared_norms = _gather(squared, ranks, group).cpu().numpy()
         gathered: list[Any] = [None] * ranks
         dist.all_gather_object(gathered, (self._weights, self._examples, self._block_of), group=group)
         blocks = self._num_blocks()
@@ -175,10 +210,10 @@ class GradientAccumulator:
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on later, as tensors."""
-        state = {f"total.{index}": total for index, total in enumerate(self._total)}
-        for name, products in (("plain", self._plain), ("scaled", self._scaled)):
-            if products is not None:
-                state |= {f"{name}.rows": products.rows, f"{name}.norms": torch.stack(products.norms)}
+        self._sum_up_waiting()
+        state = self._fixed_tensors()
+        for name, products in self._products.items():
+            state[f"{name}.squared_norms"] = torch.from_numpy(products.squared_norms)
         state["weights"] = torch.tensor(self._weights, dtype=torch.float64)
         state["examples"] = torch.tensor(self._examples)
         state["block_of"] = torch.tensor(self._block_of)
@@ -191,25 +226,45 @@ class GradientAccumulator:
         Raises:
             ValueError: it belongs to other parameters.
         """
-        shapes = {name: tensor.shape for name, tensor in self._fixed_tensors().items()}
-        if any(name not in state or state[name].shape != shape for name, shape in shapes.items()):
+        fixed = self._fixed_tensors()
+        if any(name not in state or state[name].shape != tensor.shape for name, tensor in fixed.items()):
             raise ValueError("the saved statistics belong to other parameters")
-        for name, tensor in self._fixed_tensors().items():
+        for name, tensor in fixed.items():
             tensor.copy_(state[name])
-        for name, products in (("plain", self._plain), ("scaled", self._scaled)):
-            if products is not None:
-                products.norms = list(state[f"{name}.norms"].to(products.rows.device))
+        for name, products in self._products.items():
+            products.squared_norms = state[f"{name}.squared_norms"].numpy()
         self._weights = state["weights"].tolist()
         self._examples = state["examples"].tolist()
         self._block_of = state["block_of"].tolist()
         self._per_block = int(state["per_block"])
 
     def _fixed_tensors(self) -> dict[str, Tensor]:
-        tensors = {f"total.{index}": total for index, total in enumerate(self._total)}
-        tensors["plain.rows"] = self._plain.rows
-        if self._scaled is not None:
-            tensors["scaled.rows"] = self._scaled.rows
-        return tensors
+        rows = {f"{name}.rows": products.rows for name, products in self._products.items()}
+        return {"total": self._total, **rows}
+
+    def _added(self, flat: Sequence[Tensor], weight: float) -> Iterator[Tensor]:
+        """Add a gradient to the total, a chunk at a time."""
+        for total, gradient in zip(self._totals, flat, strict=True):
+            for part, chunk in zip(total.split(CHUNK), gradient.split(CHUNK), strict=True):
+                part.add_(chunk, alpha=weight)
+                yield chunk.unsqueeze(0)
+
+    def _sum_up_waiting(self) -> None:
+        """Chunks of the gradients that wait, which are in the total already."""
+        count, self._num_waiting = self._num_waiting, 0
+        if count:
+            tensors = self._waiting[:count].split([len(total) for total in self._totals], dim=1)
+            self._sum_up((chunk for tensor in tensors for chunk in tensor.split(CHUNK, dim=1)), count)
+
+    def _sum_up(self, chunks: Iterable[Tensor], count: int) -> None:
+        """Take in the chunks (R, elements) of the last R micro-batches, in order."""
+        for (tensor, start), chunk in zip(self._places, chunks, strict=True):
+            self._products["plain"].add(tensor, start, chunk)
+            if self._scale is not None:
+                scaled = chunk * self._scale[tensor][start : start + CHUNK]
+                self._products["scaled"].add(tensor, start, scaled)
+        for products in self._products.values():
+            products.put(self._weights[-count:], self._block_of[-count:])
 
     def _flat(self, gradient: Tensor | None, total: Tensor) -> Tensor:
         if gradient is None:
@@ -232,24 +287,21 @@ class GradientAccumulator:
         return last + 1
 
     def _merge_pairs(self) -> None:
-        for products in filter(None, (self._plain, self._scaled)):
+        self._sum_up_waiting()
+        for products in self._products.values():
             products.merge_pairs()
         self._block_of = [block // 2 for block in self._block_of]
         self._per_block *= 2
 
     def _per_tensor(self, preconditioned: bool) -> tuple[Array, Array, Array]:
         """Squared norms (K, tensors), Gram matrices (tensors, J, J), squared norms of the total."""
-        products, scale = self._plain, None
-        if preconditioned:
-            if self._scaled is None or self._scale is None:
-                raise ValueError("no preconditioner was given")
-            products, scale = self._scaled, self._scale
-        tensors = range(len(self.names))
-        totals = [
-            norms.squared_norm(total, scale[i] if scale else None) for i, total in enumerate(self._total)
-        ]
-        gram = np.stack([products.gram(self._num_blocks(), tensor) for tensor in tensors])
-        return products.squared_norms(), gram, np.array(totals)
+        self._sum_up_waiting()
+        if preconditioned and self._scale is None:
+            raise ValueError("no preconditioner was given")
+        products = self._products["scaled" if preconditioned else "plain"]
+        scales = self._scale if preconditioned and self._scale else [None] * len(self.names)
+        totals = [norms.squared_norm(*parts) for parts in zip(self._totals, scales, strict=True)]
+        return products.squared_norms, products.grams(self._num_blocks()), np.array(totals)
 
     def _assemble(self, per_tensor: tuple[Array, Array, Array], members: Sequence[int]) -> BlockSums:
         squares, gram, totals = (

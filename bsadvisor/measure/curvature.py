@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bsadvisor.errors import TargetError, is_out_of_memory
-from bsadvisor.measure.escape_direction import AlongDirection, along_directions, escape_direction
+from bsadvisor.measure.escape_direction import escape_direction
 from bsadvisor.measure.gauss_newton import GaussNewton, NoOutputError
 from bsadvisor.measure.hessian import (
     Hessian,
@@ -21,22 +20,24 @@ from bsadvisor.measure.hessian import (
     double_backward_allowed,
     first_line,
 )
-from bsadvisor.measure.lanczos import Extremes, lanczos
 from bsadvisor.measure.preserve import in_full_precision, preserved
 from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
-from bsadvisor.measure.unit_products import Multiplies, UnitProducts, unit_products
+from bsadvisor.measure.spectrum import Sample, Spectrum, find_spectrum
+from bsadvisor.measure.unit_products import Multiplies, unit_products
 from bsadvisor.random_state import seed_everything
-from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES, Array
+from bsadvisor.theory import curvature_noise
+from bsadvisor.theory.curvature_noise import CurvatureProducts
+from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES
 from bsadvisor.values import EscapeDirection, SkippedPart
 
 T = TypeVar("T")
 
-TOLERANCE = 1e-2
-"""Of the Lanczos residuals, relative to the largest |eigenvalue|."""
-
 BASIS_BYTES = 2**30
 """A larger Lanczos basis is not kept."""
+
+LEAST_ITERATIONS = 16
+"""Of Lanczos: what there must be time for."""
 
 CHECKED_EXAMPLES, CHECKED_BATCHES = 2, 4
 """On which exact products are compared with differences."""
@@ -61,6 +62,12 @@ class Plan(Protocol):
     def certificate_batches(self) -> int: ...
     @property
     def iterations(self) -> int: ...
+    @property
+    def search_direction_batches(self) -> int: ...
+    @property
+    def search_certificate_batches(self) -> int: ...
+    @property
+    def search_iterations(self) -> int: ...
 
 
 class CurvatureUnavailableError(Exception):
@@ -71,31 +78,16 @@ class OutOfMemoryForProductsError(Exception):
     """The second graph does not fit: try again with a smaller micro-batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spectrum:
-    """Both ends on the direction sample, and along the same directions on the certificate sample."""
-
-    extremes: Extremes
-    lowest: AlongDirection
-    highest: AlongDirection
-    traces: Array
-    """(K,): of the certificate micro-batches, by random signs."""
-    error_ratio: float
-    """Sampling error on the direction sample over that on the certificate sample."""
-
-
 @dataclass(kw_only=True)
 class MeasuredCurvature:
     """What the phase found; None for what the budget left out."""
 
     method: Method
     method_reason: str | None
-    direction_examples: int
-    certificate_examples: int
-    products: UnitProducts | None = None
+    products: CurvatureProducts | None = None
     """In the optimizer's geometry."""
-    plain_products: UnitProducts | None = None
-    gauss_newton_products: UnitProducts | None = None
+    plain_products: CurvatureProducts | None = None
+    gauss_newton_products: CurvatureProducts | None = None
     spectrum: Spectrum | None = None
     """In the optimizer's geometry."""
     plain_spectrum: Spectrum | None = None
@@ -129,7 +121,7 @@ class Budget:
             passes: forward and backward over one example that the part makes.
             run: gives None where `is_spent` stopped it.
         """
-        seconds = passes * (self._seconds / self._passes if self._passes else self._expected)
+        seconds = passes * self._seconds_per_pass()
         began = time.perf_counter()
         found = None if self.is_spent() or seconds > self._time_left() else run()
         spent = time.perf_counter() - began
@@ -140,9 +132,12 @@ class Budget:
         self._passes += passes
         return found
 
-    def is_spent(self) -> bool:
-        """Whether to stop in the middle of a part."""
-        return self._stop() or self._time_left() <= 0
+    def is_spent(self, reserved_passes: float = 0.0) -> bool:
+        """Whether to stop in the middle of a part, to leave time for what must follow it."""
+        return self._stop() or self._time_left() <= reserved_passes * self._seconds_per_pass()
+
+    def _seconds_per_pass(self) -> float:
+        return self._seconds / self._passes if self._passes else self._expected
 
 
 class CurvatureProbe:
@@ -156,6 +151,7 @@ class CurvatureProbe:
         noise_trace: tr(Sigma) in the optimizer's geometry, where it is known.
         seconds_per_pass: of the gradient phase, over one example.
         seed: of dropout masks and starting vectors.
+        may_be_stuck: whether a thorough search for a way out is worth its time.
         keep_basis: of Lanczos; None: where it fits.
 
     Cost: see each part.
@@ -171,6 +167,7 @@ class CurvatureProbe:
         noise_trace: float | None,
         seconds_per_pass: float,
         seed: int,
+        may_be_stuck: bool = False,
         keep_basis: bool | None = None,
     ) -> None:
         self._problem = problem
@@ -179,8 +176,8 @@ class CurvatureProbe:
         self._seconds_per_pass = seconds_per_pass
         self._seed = seed
         self._sizes = [parameter.numel() for parameter in problem.parameters.values()]
-        basis = 4 * sum(self._sizes) * plan.iterations  # bytes
-        self._keep_basis = basis <= BASIS_BYTES if keep_basis is None else keep_basis
+        self._keep_basis = keep_basis
+        self._may_be_stuck = may_be_stuck
         self._divide_by = plan.micro_batch if divide_by_examples else 1
         self._sampler = sampler
 
@@ -205,30 +202,25 @@ class CurvatureProbe:
     def _measure(self, budget: Budget) -> MeasuredCurvature:
         plan = self._plan
         self._noise = self._sampler.curvature(0, plan.noise_batches, plan.micro_batch)
-        self._direction = self._sampler.curvature(0, plan.direction_batches, plan.micro_batch)
-        self._certificate = self._sampler.curvature(
-            plan.direction_batches * plan.micro_batch, plan.certificate_batches, plan.micro_batch
-        )
+        self._usual = self._sample(plan.direction_batches, plan.certificate_batches, plan.iterations)
         self._check_data()
         plain = Hessian(problem=self._problem, seed=self._seed, divide_by=self._divide_by)
         method, reason = self._choose_method(plain)
         plain = replace(plain, method=method)
         own = plain if self._problem.preconditioner is None else replace(plain, scale=self._scale())
-        found = MeasuredCurvature(
-            method=method,
-            method_reason=reason,
-            direction_examples=len(self._direction) * plan.micro_batch,
-            certificate_examples=len(self._certificate) * plan.micro_batch,
-        )
+        found = MeasuredCurvature(method=method, method_reason=reason)
         found.products = self._products(own, budget, "the curvature along the gradient")
-        found.spectrum = self._spectrum(own, budget, "the ends of the spectrum")
+        found.spectrum = self._search(own, budget) if self._may_be_stuck else None
+        found.spectrum = found.spectrum or self._spectrum(
+            self._usual, own, budget, "the ends of the spectrum"
+        )
         found.escape = self._escape(own, found.spectrum, budget)
         if own is plain:
             found.plain_products, found.plain_spectrum = found.products, found.spectrum
         else:
             found.plain_products = self._products(plain, budget, "B_noise")
-            found.plain_spectrum = self._spectrum(plain, budget, "lambda_max and lambda_min")
-        if found.plain_products is not None and not found.plain_products.bends_up:
+            found.plain_spectrum = self._spectrum(self._usual, plain, budget, "lambda_max and lambda_min")
+        if found.plain_products is not None and not curvature_noise.bends_up(found.plain_products):
             found.gauss_newton_products = self._gauss_newton(plain, budget)
         found.skipped = budget.skipped
         return found
@@ -237,7 +229,7 @@ class CurvatureProbe:
 
     def _check_data(self) -> None:
         if not (self._enough_for_noise or self._enough_for_spectrum):
-            examples = max(len(self._noise), len(self._direction)) * self._plan.micro_batch
+            examples = max(len(self._noise) * self._plan.micro_batch, self._usual.direction_examples)
             raise CurvatureUnavailableError(f"there are too few examples ({examples}) to measure it on")
 
     @property
@@ -246,7 +238,7 @@ class CurvatureProbe:
 
     @property
     def _enough_for_spectrum(self) -> bool:
-        return len(self._direction) >= 1 and len(self._certificate) >= 2
+        return self._usual.is_enough
 
     def _choose_method(self, plain: Hessian) -> tuple[Method, str | None]:
         size = CHECKED_EXAMPLES
@@ -254,13 +246,13 @@ class CurvatureProbe:
         few = replace(plain, divide_by=min(self._divide_by, size))
         return choose_method(few, self._sampler.check(groups))
 
-    def _products(self, hessian: Hessian, budget: Budget, part: str) -> UnitProducts | None:
+    def _products(self, hessian: Hessian, budget: Budget, part: str) -> CurvatureProducts | None:
         if not self._enough_for_noise:
             return None
         passes = _passes(hessian, 1) * self._plan.micro_batch * len(self._noise)
         return budget.spend(part, passes, lambda: self._units(hessian, budget))
 
-    def _gauss_newton(self, hessian: Hessian, budget: Budget) -> UnitProducts | None:
+    def _gauss_newton(self, hessian: Hessian, budget: Budget) -> CurvatureProducts | None:
         """Where the curvature along the gradient is not positive; None where there is no such matrix."""
         if hessian.method != "exact":  # it would be made of second derivatives that there are none of
             return None
@@ -273,7 +265,7 @@ class CurvatureProbe:
                 raise
             return None  # a kernel without the derivatives that this needs; the rest stands without it
 
-    def _units(self, matrix: Multiplies, budget: Budget) -> UnitProducts | None:
+    def _units(self, matrix: Multiplies, budget: Budget) -> CurvatureProducts | None:
         return unit_products(
             matrix,
             self._noise,
@@ -283,64 +275,59 @@ class CurvatureProbe:
             should_stop=budget.is_spent,
         )
 
-    def _spectrum(self, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
-        if not self._enough_for_spectrum:
+    def _sample(self, direction: int, certificate: int, iterations: int) -> Sample:
+        size = self._plan.micro_batch
+        return Sample(
+            direction=self._sampler.curvature(0, direction, size),
+            certificate=self._sampler.curvature(direction * size, certificate, size),
+            micro_batch=size,
+            iterations=iterations,
+        )
+
+    def _search(self, hessian: Hessian, budget: Budget) -> Spectrum | None:
+        """On more examples, and until both ends have converged."""
+        plan = self._plan
+        thorough = self._sample(
+            plan.search_direction_batches, plan.search_certificate_batches, plan.search_iterations
+        )
+        return self._spectrum(thorough, hessian, budget, "a thorough search for a way out of a saddle")
+
+    def _spectrum(self, sample: Sample, hessian: Hessian, budget: Budget, part: str) -> Spectrum | None:
+        if not sample.is_enough:
             return None
-        per_product = _passes(hessian, 1) * self._plan.micro_batch * len(self._direction)
-        products = self._plan.iterations * (1 if self._keep_basis else 2)
-        certificate = _passes(hessian, 3) * self._plan.micro_batch * len(self._certificate)
-        passes = products * per_product + certificate
-        return budget.spend(part, passes, lambda: self._find_spectrum(hessian, budget))
-
-    def _find_spectrum(self, hessian: Hessian, budget: Budget) -> Spectrum | None:
-        extremes = lanczos(
-            lambda vector, total: self._add_mean_product(hessian, vector, total),
-            lambda: self._start(hessian),
-            max_iterations=self._plan.iterations,
-            tolerance=TOLERANCE,
-            keep_basis=self._keep_basis,
-            should_stop=budget.is_spent,
-        )
-        along = along_directions(
-            hessian,
-            self._certificate,
-            [extremes.lowest.vector, extremes.highest.vector],
-            examples=self._plan.micro_batch,
-            first_number=len(self._direction),
-            should_stop=budget.is_spent,
-        )
-        if along is None:
-            return None
-        (lowest, highest), traces = along
-        return Spectrum(
-            extremes=extremes,
-            lowest=lowest,
-            highest=highest,
-            traces=traces,
-            error_ratio=math.sqrt(len(self._certificate) / len(self._direction)),
+        keep_basis = self._keeps_basis(sample.iterations)
+        per_product = _passes(hessian, 1) * sample.direction_examples * (1 if keep_basis else 2)
+        certificate = _passes(hessian, 3) * sample.certificate_examples
+        return budget.spend(
+            part,
+            min(sample.iterations, LEAST_ITERATIONS) * per_product + certificate,
+            lambda: find_spectrum(
+                hessian,
+                sample,
+                keep_basis=keep_basis,
+                seed=self._seed,
+                enough=lambda: budget.is_spent(certificate),
+                should_stop=budget.is_spent,
+            ),
         )
 
-    def _start(self, hessian: Hessian) -> Tensor:
-        generator = torch.Generator().manual_seed(self._seed)
-        return torch.randn(hessian.num_parameters, generator=generator).to(hessian.like)
-
-    def _add_mean_product(self, hessian: Hessian, vector: Tensor, total: Tensor) -> None:
-        direction = hessian.displacement(vector)
-        for number, batch in enumerate(self._direction):
-            hessian.add_product(total, batch, number, direction, share=1 / len(self._direction))
+    def _keeps_basis(self, iterations: int) -> bool:
+        if self._keep_basis is not None:
+            return self._keep_basis
+        return 4 * sum(self._sizes) * iterations <= BASIS_BYTES
 
     def _escape(self, hessian: Hessian, spectrum: Spectrum | None, budget: Budget) -> EscapeDirection | None:
         if spectrum is None or not spectrum.lowest.negative:
             return None
         return budget.spend(
             "the saddle verdict",
-            SCANNED_LOSSES * PASSES_PER_LOSS * self._plan.micro_batch * len(self._certificate),
+            SCANNED_LOSSES * PASSES_PER_LOSS * spectrum.sample.certificate_examples,
             lambda: escape_direction(
                 hessian,
-                self._certificate,
+                spectrum.sample.certificate,
                 spectrum.lowest,
                 noise_trace=self._noise_trace,
-                first_number=len(self._direction),
+                first_number=len(spectrum.sample.direction),
                 should_stop=budget.is_spent,
             ),
         )

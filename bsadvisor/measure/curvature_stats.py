@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bsadvisor.measure.curvature import MeasuredCurvature, Spectrum
+from bsadvisor.measure.curvature import MeasuredCurvature
 from bsadvisor.measure.escape_direction import AlongDirection
+from bsadvisor.measure.spectrum import Spectrum
 from bsadvisor.measure.statistics import estimate
-from bsadvisor.measure.unit_products import UnitProducts
 from bsadvisor.theory import curvature_noise
+from bsadvisor.theory.curvature_noise import CurvatureProducts
 from bsadvisor.theory.noise_scale import Array, jackknife_variance, symmetric_interval
 from bsadvisor.values import CurvatureStats, Estimate
 
@@ -24,26 +25,24 @@ def curvature_stats(found: MeasuredCurvature, confidence: float, *, adaptive: bo
         trace=None if own is None else mean_estimate(own.traces, confidence),
         learning_rate_limit=None,
         method=found.method,
-        direction_examples=found.direction_examples,
-        certificate_examples=found.certificate_examples,
+        direction_examples=own.sample.direction_examples if own else 0,
+        certificate_examples=own.sample.certificate_examples if own else 0,
         iterations=own.extremes.iterations if own else None,
         residual=_residual(own) if own else None,
         skipped=tuple(found.skipped),
     )
 
 
-def noise_scale(products: UnitProducts | None, confidence: float) -> Estimate | None:
+def noise_scale(products: CurvatureProducts | None, confidence: float) -> Estimate | None:
     """B_noise, or its Gauss-Newton version; no value where it is not defined."""
     if products is None:
         return None
-    found = curvature_noise.noise_scale(products.curved, products.gram, products.examples, confidence)
-    return estimate(found, confidence)
+    return estimate(curvature_noise.curvature_noise_scale(products, confidence), confidence)
 
 
-def gradient_curvature(products: UnitProducts, confidence: float) -> Estimate:
+def gradient_curvature(products: CurvatureProducts, confidence: float) -> Estimate:
     """G'HG / |G|^2."""
-    found = curvature_noise.along_gradient(products.curved, products.gram, products.examples, confidence)
-    return estimate(found, confidence)
+    return estimate(curvature_noise.curvature_along_gradient(products, confidence), confidence)
 
 
 def mean_estimate(values: Array, confidence: float) -> Estimate:

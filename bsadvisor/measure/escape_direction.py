@@ -183,10 +183,7 @@ def _cross_fitted(drops: Array) -> Estimate:
     """The fall at the step that the other half of the micro-batches likes best."""
     even = np.arange(drops.shape[1]) % 2 == 0
     chosen = np.where(even, drops[:, ~even].mean(1).argmax(), drops[:, even].mean(1).argmax())
-    found = drops[chosen, np.arange(drops.shape[1])]
-    if not np.isfinite(found).all():
-        return Estimate(value=None, low=None, high=None, confidence=CERTIFICATE)
-    return one_sided(found, CERTIFICATE)
+    return one_sided(drops[chosen, np.arange(drops.shape[1])], CERTIFICATE)
 
 
 def _distance(steps: Array, drops: Array, wanted: float) -> float:
@@ -201,7 +198,12 @@ def _distance(steps: Array, drops: Array, wanted: float) -> float:
 
 
 def one_sided(values: Array, confidence: float) -> Estimate:
-    """The mean of independent values; each end holds with `confidence` by itself."""
+    """The mean of independent values; each end holds with `confidence` by itself.
+
+    Without a value where one of them is not finite.
+    """
+    if not np.isfinite(values).all():
+        return Estimate(value=None, low=None, high=None, confidence=confidence)
     count = len(values)
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(count)
     reach = t_quantile(2 * confidence - 1, count - 1) * error

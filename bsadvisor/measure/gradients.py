@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,9 +62,11 @@ class GradientProbe:
         """Names of the parameters that received a gradient."""
         self.exhausted = False
         """A stream ended."""
-        self.single_class: int | None = None
         self._losses: list[Tensor] = []
-        self._label_range: list[Tensor] = []
+        """Of the micro-batches that were not looked at yet, as all that follows."""
+        self._label_ends: list[Tensor] = []
+        self._classes = (math.inf, -math.inf)
+        """The smallest and the largest."""
 
     def run(
         self,
@@ -101,6 +105,12 @@ class GradientProbe:
                 progress(start + done * self.micro_batch)
         self._check_finite()
 
+    @property
+    def single_class(self) -> int | None:
+        """The one class that every target so far has."""
+        low, high = self._classes
+        return int(low) if low == high else None
+
     def left_out(self) -> tuple[str, ...]:
         """Trainable parameters that the loss does not depend on."""
         return tuple(name for name in self.problem.parameters if name not in self.reached)
@@ -130,7 +140,7 @@ class GradientProbe:
         self._losses.append(loss.detach())
         labels = self.problem.labels(batch)
         if labels is not None and labels.numel():
-            self._label_range.append(torch.stack([labels.min(), labels.max()]))
+            self._label_ends += torch.aminmax(labels)
 
     def _refuse_if_slow(self, seconds: float, left: float) -> None:
         if seconds * MIN_MICRO_BATCHES > left and self.micro_batch > 1:
@@ -138,25 +148,27 @@ class GradientProbe:
             raise MicroBatchTooLargeError(out_of_memory=False, fitting=max(1, fitting))
 
     def _check_finite(self) -> None:
-        """Look at the losses and norms once per round: one synchronisation for all of them."""
+        """Look at the new losses, norms and labels once per round: one synchronisation for all of them."""
         if not self._losses:
             return
         losses = torch.stack([loss.float().reshape(()) for loss in self._losses])
+        first = self.accumulator.num_micro_batches - len(losses)
+        self._losses.clear()
         bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
         if bad:
             raise DataError(
-                f"the loss is {losses[bad[0]].item()} on micro-batch {bad[0] + 1} of {len(losses)}",
+                f"the loss is {losses[bad[0]].item()} on micro-batch {first + bad[0] + 1}",
                 "look for NaN or infinity in the data and weights; train in a dtype that holds the loss",
             )
-        if not all(map(_finite, self.accumulator.squared_norms())):
+        if not np.isfinite(self.accumulator.squared_norms()[first:]).all():
             raise TargetError(
                 "a gradient is not finite although every loss is",
                 "look for sqrt, log, norm or division at zero in the model; or use a wider --dtype",
             )
-        if self._label_range:
-            labels = torch.stack(self._label_range)
-            low, high = int(labels[:, 0].min()), int(labels[:, 1].max())
-            self.single_class = low if low == high else None
+        if self._label_ends:
+            ends = torch.stack(self._label_ends).tolist()
+            self._label_ends.clear()
+            self._classes = min(self._classes[0], *ends), max(self._classes[1], *ends)
 
 
 def gradients_of(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
@@ -176,7 +188,3 @@ def gradients_of(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Te
 
 def _has_float16(parameters: Mapping[str, Tensor]) -> bool:
     return any(parameter.dtype == torch.float16 for parameter in parameters.values())
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0

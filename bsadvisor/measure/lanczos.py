@@ -59,7 +59,8 @@ def lanczos(
     Args:
         product: adds H v of a (P,) vector to another.
         start: makes a (P,) vector of any length but zero, the same at every call; it is overwritten.
-        tolerance: on the residuals, relative to the largest |eigenvalue|.
+        tolerance: on the residual of the highest pair, relative to the largest |eigenvalue|; on that of the
+            lowest, ten times as much relative to its own value, or a hundredth of the former.
         should_stop: asked between products; what was found by then is returned, without a basis after
             as many products again.
 
@@ -74,9 +75,7 @@ def lanczos(
     """
     recurrence = _Recurrence(product, start(), keep_basis)
     while recurrence.size < max_iterations and not recurrence.exhausted:
-        if recurrence.size and (
-            should_stop() or recurrence.residuals().max() <= tolerance * recurrence.norm()
-        ):
+        if recurrence.size and (should_stop() or recurrence.converged(tolerance)):
             break
         recurrence.advance()
     values, vectors = recurrence.eigen()
@@ -153,6 +152,12 @@ class _Recurrence:
         """Of the lowest and the highest Ritz pair."""
         last = np.abs(self.eigen()[1][-1, [0, -1]])
         return np.asarray(last * (0.0 if self.exhausted else self._off_diagonal[-1]))
+
+    def converged(self, tolerance: float) -> bool:
+        """Whether both ends are as accurate as asked."""
+        lowest, (low, high) = abs(self.eigen()[0][0]), self.residuals()
+        enough = max(10 * tolerance * lowest, tolerance / 100 * self.norm())
+        return bool(low <= enough and high <= tolerance * self.norm())
 
     def combine(self, coefficients: Array) -> list[Tensor]:
         """V times each column."""

@@ -64,6 +64,17 @@ def in_full_precision(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def parameters_kept(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Hand out a copy of the parameters as they are, and as they are again afterwards, bit for bit."""
+    origin = [parameter.detach().clone() for parameter in parameters]
+    try:
+        yield origin
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(list(parameters), origin)
+
+
+@contextmanager
 def moved(
     parameters: Sequence[Tensor], direction: Sequence[Tensor], scale: Sequence[Tensor] | None = None
 ) -> Iterator[Callable[[float], None]]:
@@ -71,19 +82,16 @@ def moved(
 
     They come back bit for bit. Cost: one copy of the parameters; the scaled direction is never formed.
     """
-    origin = [parameter.detach().clone() for parameter in parameters]
+    with parameters_kept(parameters) as origin:
 
-    def move(distance: float) -> None:
-        with torch.no_grad():
-            for index, parameter in enumerate(parameters):
-                parameter.copy_(origin[index])
-                step = direction[index].to(parameter.dtype)
-                if distance and scale is None:
-                    parameter.add_(step, alpha=distance)
-                elif distance and scale is not None:
-                    parameter.addcmul_(scale[index].to(parameter.dtype), step, value=distance)
+        def move(distance: float) -> None:
+            with torch.no_grad():
+                for index, parameter in enumerate(parameters):
+                    parameter.copy_(origin[index])
+                    step = direction[index].to(parameter.dtype)
+                    if scale is None:
+                        parameter.add_(step, alpha=distance)
+                    else:
+                        parameter.addcmul_(scale[index].to(parameter.dtype), step, value=distance)
 
-    try:
         yield move
-    finally:
-        move(0.0)

@@ -51,7 +51,7 @@ class Problem(Protocol):
         """
 
     def weight(self, batch: Any) -> int | None:
-        """Counted (unmasked) tokens, where the loss may average over them."""
+        """Counted (unmasked) labels, where the loss may average over them."""
 
     def labels(self, batch: Any) -> Tensor | None:
         """Integer class targets, if there are any."""

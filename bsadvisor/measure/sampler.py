@@ -75,6 +75,16 @@ class Sampler:
             micro_batches = min(micro_batches, (self.num_certain - start) // size)
         return list(self._fetch(self.num_line_search + start, micro_batches, size))
 
+    def random(self, micro_batches: int, size: int, seed: int) -> Iterator[Any]:
+        """Micro-batches of random examples of the gradient's, as training draws them; a stream's next ones."""
+        if self._source.size is None:
+            start, self._arrived = self._arrived, self._arrived + micro_batches * size
+            return self._fetch(self.num_line_search + start, micro_batches, size)
+        generator = torch.Generator().manual_seed(seed)
+        shape = micro_batches, size
+        picks = torch.randint(self.num_line_search, len(self._order), shape, generator=generator).numpy()
+        return self._source.fetch([self._order[group] for group in picks])
+
     def check(self, groups: Sequence[Sequence[int]]) -> list[Any]:
         """Batches of the first few examples in given arrangements: for checks, not for estimates."""
         batches = list(self._source.fetch([[int(self._order[index]) for index in group] for group in groups]))

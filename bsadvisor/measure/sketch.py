@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bsadvisor.measure import norms
-
 CHUNK = 2**18
-"""Elements that are signed and folded at a time: a scratch tensor that stays in the cache."""
+"""Elements of a tensor that are worked on at a time, so that they are in the cache for all that is done."""
 
-OFFSETS = 2**16
+OFFSETS = 2**14
 """Places in the pool of signs at which a chunk may start to read."""
 
 TOTAL_BUCKETS = 2**16
@@ -23,8 +21,7 @@ class Sketch:
     """CountSketch of a list of tensors: each is signed at random and folded into its own buckets.
 
     A tensor that fits its buckets is copied, so small models are not approximated at all. Inner
-    products of sketches are unbiased with relative error about sqrt(2 / buckets). Squared norms are
-    exact and come for free, while a chunk is in the cache.
+    products of sketches are unbiased with relative error about sqrt(2 / buckets).
 
     Signs come from a pool a little longer than a chunk, read from a random offset for each chunk:
     no memory grows with the model, and structured gradients (equal rows) stay incoherent.
@@ -35,54 +32,62 @@ class Sketch:
         device: where the sketch lives.
 
     Source: Charikar, Chen and Farach-Colton 2002 (CountSketch).
-    Cost: one more pass over the gradient's memory; no copy of it.
+    Cost: one pass over the gradient while it is in the cache; no copy of it.
     """
 
     def __init__(self, sizes: Sequence[int], *, seed: int, device: torch.device) -> None:
         buckets = min(max(TOTAL_BUCKETS // max(len(sizes), 1), MIN_BUCKETS), MAX_BUCKETS)
         self.widths = [min(size, buckets) for size in sizes]
-        self.short = [number for number, size in enumerate(sizes) if size <= buckets]
-        """Numbers of the tensors that are copied."""
-        self.long = [number for number, size in enumerate(sizes) if size > buckets]
+        folded = [number for number, size in enumerate(sizes) if size > buckets]
         generator = torch.Generator().manual_seed(seed)
-        length = OFFSETS + min(CHUNK, max(sizes, default=0)) if self.long else 0
+        length = OFFSETS + min(CHUNK, max(sizes)) if folded else 0
         bits = torch.randint(0, 2, (length,), generator=generator, dtype=torch.int8)
-        self._pool = (bits * 2 - 1).to(device, torch.float32)
-        self._offsets = {
-            number: torch.randint(0, OFFSETS, (-(-sizes[number] // CHUNK),), generator=generator).tolist()
-            for number in self.long
-        }
+        pool = (bits * 2 - 1).to(device, torch.float32)
+        self._signs = {number: _signs(sizes[number], pool, generator) for number in folded}
+        """Per tensor that is folded, the signs of each of its chunks: views of the one pool."""
+        self._parts: list[Tensor] = []
 
     @property
     def num_buckets(self) -> int:
         """Length of one sketch."""
         return sum(self.widths)
 
-    def __call__(self, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The sketch of flat tensors, and their norms: those of `short`, then of `long`."""
-        parts = list(gradients)
-        short = [parts[number] for number in self.short]
-        lengths = list(torch._foreach_norm(short)) if short else []
-        for number in self.long:
-            parts[number], length = self._fold(parts[number], self.widths[number], self._offsets[number])
-            lengths.append(length)
-        return torch.cat(parts), torch.stack(lengths)
+    def of(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The sketch of one gradient, given as flat tensors."""
+        for number, tensor in enumerate(tensors):
+            for start in range(0, max(tensor.numel(), 1), CHUNK):
+                self.add(number, start, tensor[start : start + CHUNK].unsqueeze(0))
+        return self.take()[0]
 
-    def _fold(self, gradient: Tensor, width: int, offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
-        folds: list[Tensor] = []
-        partial: list[Tensor] = []
-        for chunk, offset in zip(torch.split(gradient, CHUNK), offsets, strict=True):
-            signed = chunk * self._pool[offset : offset + chunk.numel()]
-            partial += torch._foreach_norm(torch.split(signed, norms.CHUNK))
-            folds.append(_fold_chunk(signed, width))
-        folded = folds[0] if len(folds) == 1 else torch.stack(folds).sum(0)
-        return folded, partial[0] if len(partial) == 1 else torch.stack(partial).square().sum().sqrt()
+    def add(self, number: int, start: int, chunk: Tensor) -> None:
+        """Take in a chunk (R, elements) of R gradients of a tensor; chunks come in order."""
+        signs = self._signs.get(number)
+        if signs is None:
+            self._parts.append(chunk)
+        elif start == 0:
+            self._parts.append(chunk * signs[0])
+        else:
+            self._parts[number][:, : chunk.shape[1]].addcmul_(chunk, signs[start // CHUNK])
+
+    def take(self) -> Tensor:
+        """The sketches (R, buckets) of the R gradients whose chunks are in."""
+        for number in self._signs:
+            self._parts[number] = _folded(self._parts[number], self.widths[number])
+        sketches = torch.cat(self._parts, dim=1)
+        self._parts.clear()
+        return sketches
 
 
-def _fold_chunk(signed: Tensor, width: int) -> Tensor:
-    """Add up a chunk in rows of `width`; the last row may be shorter."""
-    whole = signed.numel() - signed.numel() % width
-    folded = signed[:whole].view(whole // width, width).sum(0)
-    if whole < signed.numel():
-        folded[: signed.numel() - whole] += signed[whole:]
+def _signs(size: int, pool: Tensor, generator: torch.Generator) -> list[Tensor]:
+    lengths = [min(CHUNK, size - start) for start in range(0, size, CHUNK)]
+    offsets = torch.randint(0, OFFSETS, (len(lengths),), generator=generator).tolist()
+    return [pool[offset : offset + length] for offset, length in zip(offsets, lengths, strict=True)]
+
+
+def _folded(signed: Tensor, width: int) -> Tensor:
+    """The sum of the rows of `width` of each signed tensor; the last row may be shorter."""
+    rows, rest = divmod(signed.shape[1], width)
+    folded = signed[:, : rows * width].view(len(signed), rows, width).sum(1)
+    if rest:
+        folded[:, :rest] += signed[:, rows * width :]
     return folded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from bsadvisor.measure.hessian import Products
 from bsadvisor.measure.norms import check_finite, inner_product, squared_norm
 from bsadvisor.measure.sketch import Sketch
-from bsadvisor.theory.noise_scale import Array
+from bsadvisor.theory.curvature_noise import CurvatureProducts
 
 
 class Multiplies(Protocol):
@@ -24,29 +23,6 @@ class Multiplies(Protocol):
     def gradient(self, batch: Any, number: int) -> Tensor: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitProducts:
-    """Of K micro-batches with gradients h_k and u_k = H_k h_(k+1), the last one's partner the first."""
-
-    examples: int
-    """b, of each."""
-    curved: Array
-    """(K, K): u_k . h_j; exact at j = k and j = k + 1, else from sketches of large models."""
-    curved_total: float
-    """(sum of u_k) . (sum of h_j), exact."""
-    gram: Array
-    """(K, K): h_k . h_j; exact on the diagonal."""
-    total_squared_norm: float
-    """|sum of h_k|^2, exact."""
-
-    @property
-    def bends_up(self) -> bool:
-        """Whether the estimate of G'HG is positive: else no B_noise is defined."""
-        units = np.arange(len(self.curved))
-        own, following = self.curved[units, units], self.curved[units, (units + 1) % len(units)]
-        return bool(self.curved_total > own.sum() + following.sum())
-
-
 def unit_products(
     matrix: Multiplies,
     batches: Sequence[Any],
@@ -55,7 +31,7 @@ def unit_products(
     sizes: Sequence[int],
     seed: int,
     should_stop: Callable[[], bool] = lambda: False,
-) -> UnitProducts | None:
+) -> CurvatureProducts | None:
     """Multiply each micro-batch's Hessian with its neighbour's gradient.
 
     The Hessian of every product is that of other examples than its gradients, so that all are unbiased
@@ -112,24 +88,20 @@ class _Collected:
         self._norms.append(squared_norm(gradient))
         check_finite(self._own[-1], self._next[-1], self._norms[-1])
 
-    def products(self, examples: int) -> UnitProducts:
+    def products(self, examples: int) -> CurvatureProducts:
         gradients, products = (torch.stack(rows[::-1]) for rows in (self._gradient_rows, self._product_rows))
-        curved, gram = _float64(products @ gradients.T), _float64(gradients @ gradients.T)
+        crossed, gram = ((rows @ gradients.T).numpy() for rows in (products, gradients))
         units = np.arange(len(gram))
-        curved[units, units] = self._own[::-1]
-        curved[units, (units + 1) % len(units)] = self._next[::-1]
+        crossed[units, units] = self._own[::-1]
+        crossed[units, (units + 1) % len(units)] = self._next[::-1]
         gram[units, units] = self._norms[::-1]
-        return UnitProducts(
-            examples=examples,
-            curved=curved,
-            curved_total=inner_product(self._products, self._gradients),
+        return CurvatureProducts(
+            products=crossed,
+            summed_product=inner_product(self._products, self._gradients),
             gram=gram,
-            total_squared_norm=squared_norm(self._gradients),
+            summed_squared_norm=squared_norm(self._gradients),
+            examples=examples,
         )
 
     def _row(self, vector: Tensor) -> Tensor:
-        return self._sketch(vector.float().split(self._sizes))[0].cpu().double()
-
-
-def _float64(tensor: Tensor) -> Array:
-    return np.asarray(tensor.numpy(), dtype=np.float64)
+        return self._sketch.of(vector.float().split(self._sizes)).cpu().double()

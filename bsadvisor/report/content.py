@@ -8,12 +8,15 @@ from dataclasses import dataclass, fields
 from bsadvisor.report import numbers
 from bsadvisor.values import (
     Anchor,
+    CurvatureStats,
     GradientStats,
     Headline,
     LocalStats,
     Recommendation,
     Report,
+    SaddleVerdict,
     StoppedBy,
+    TargetDescription,
 )
 
 SHOWN_LAYERS = 3
@@ -197,6 +200,9 @@ def _columns(rows: tuple[Recommendation, ...]) -> Iterator[Column]:
         1,
     )
     yield column("noise", lambda row: _ratio(row.relative_update_noise), 3)
+    yield column(
+        "escape", lambda row: None if row.escape_steps is None else numbers.significant(row.escape_steps)
+    )
     yield column("√\nrule", lambda row: rule(row.other_rules.square_root) if row.other_rules else None, 4)
     yield column("linear\nrule", lambda row: rule(row.other_rules.linear) if row.other_rules else None, 5)
     yield Column(header="", cells=tuple(map(_role, rows)), numeric=False, dispensable=2)
@@ -253,6 +259,10 @@ def facts(report: Report) -> Iterator[Fact]:
     if report.local is not None:
         yield Fact(label="best one step", lines=tuple(_best_step(report.local)))
         yield Fact(label="loss", lines=(f"{numbers.interval(report.local.loss)} at these weights",))
+    if report.curvature is not None:
+        yield from _curvature(report, report.curvature)
+    if report.saddle is not None:
+        yield Fact(label="saddle", lines=tuple(_saddle(report.saddle)))
     layers = _noisiest_layers(report.gradient)
     if layers:
         yield Fact(label="most noise in", lines=(layers,))
@@ -270,12 +280,29 @@ def _noise_scales(report: Report) -> Iterator[str]:
     yield f"B_simple {numbers.interval(gradient.noise_scale_simple, unit)} ({level}), population"
     others = [
         (gradient.noise_scale_training_set, f"this training set{size}"),
-        (gradient.noise_scale_preconditioned, f"{about.optimizer or 'the optimizer'}'s geometry"),
-        (gradient.noise_scale, "weighted by curvature (B_noise)"),
+        (gradient.noise_scale_preconditioned, _geometry(about)),
     ]
     for estimate, where in others:
         if estimate is not None and estimate.value is not None:
             yield f"{numbers.interval(estimate, unit)}, {where}"
+    yield from _weighted_noise_scale(gradient, unit)
+
+
+def _weighted_noise_scale(gradient: GradientStats, unit: str) -> Iterator[str]:
+    """B_noise, or what stands in for it where it is not defined."""
+    weighted, stand_in = gradient.noise_scale, gradient.noise_scale_gauss_newton
+    if weighted is None:
+        return
+    if weighted.value is not None or weighted.low is not None:
+        yield f"B_noise {numbers.interval(weighted, unit)}, weighted by curvature"
+    else:
+        yield "B_noise not defined: no positive curvature along the gradient"
+    if stand_in is not None and (stand_in.value is not None or stand_in.low is not None):
+        yield f"B_noise {numbers.interval(stand_in, unit)} with the Gauss-Newton matrix"
+
+
+def _geometry(about: TargetDescription) -> str:
+    return f"{about.optimizer or 'the optimizer'}'s geometry"
 
 
 def _critical_batch_size(report: Report) -> Iterator[str]:
@@ -291,6 +318,51 @@ def _best_step(local: LocalStats) -> Iterator[str]:
     step = numbers.interval(local.max_learning_rate, write=numbers.learning_rate)
     yield f"η {step} along {along}"
     yield "for one noise-free step; never a learning rate to train with"
+
+
+def _curvature(report: Report, curvature: CurvatureStats) -> Iterator[Fact]:
+    """The stability limit first: it is what a reader can act on."""
+    limit, unit = curvature.learning_rate_limit, f"{report.target.example}s"
+    own = curvature.lambda_max_preconditioned or curvature.lambda_max
+    if limit is not None and limit.value is not None and own is not None:
+        where = f" in {_geometry(report.target)}" if curvature.lambda_max_preconditioned else ""
+        reach = numbers.interval(limit, write=numbers.learning_rate)
+        yield Fact(
+            label="stability",
+            lines=(f"η ≤ {reach} at this point", f"λmax {numbers.interval(own)}{where}"),
+        )
+    lines = [
+        f"{name} {numbers.interval(value)}"
+        for name, value in (
+            ("λmax", curvature.lambda_max if curvature.lambda_max is not own else None),
+            ("λmin", curvature.lambda_min),
+        )
+        if value is not None
+    ]
+    if curvature.lambda_min is not None:
+        sought, other = map(numbers.integer, (curvature.direction_examples, curvature.certificate_examples))
+        by = "" if curvature.method == "exact" else ", by finite differences"
+        lines.append(f"directions from {sought}, certified on {other} other {unit}{by}")
+    lines += [
+        f"not measured: {skipped.part}, about {numbers.seconds(skipped.seconds)} s more"
+        for skipped in curvature.skipped
+    ]
+    if lines:
+        yield Fact(label="curvature", lines=tuple(lines))
+
+
+def _saddle(saddle: SaddleVerdict) -> Iterator[str]:
+    yield f"{saddle.verdict}: {saddle.advice}"
+    if saddle.verdict in ("none", "note") or saddle.curvature is None:
+        return
+    level = numbers.percent(saddle.curvature.confidence)
+    yield f"curvature {numbers.interval(saddle.curvature)} ({level}, on other examples)"
+    if saddle.loss_drop is not None and saddle.loss_drop.value is not None:
+        yield f"loss to be gained along it {numbers.interval(saddle.loss_drop)}"
+    if saddle.escape_steps is not None and saddle.evidence and saddle.evidence.escaped_drop is not None:
+        share = numbers.share(saddle.evidence.escaped_drop / abs(saddle.evidence.loss))
+        steps = numbers.significant(saddle.escape_steps)
+        yield f"about {steps} steps to leave with today's pair ({share} off the loss), predicted"
 
 
 def _noisiest_layers(gradient: GradientStats) -> str:

@@ -20,7 +20,7 @@ DEFAULT_WIDTH = 80
 INDENT = 2
 
 _IN_ASCII = str.maketrans(
-    {"▸": ">", "…": "..", "·": "-", "√": "sqrt", "η": "lr", "≥": ">=", "≤": "<=", "²": "^2"}
+    {"▸": ">", "…": "..", "·": "-", "√": "sqrt", "η": "lr", "≥": ">=", "≤": "<=", "²": "^2", "λ": "lambda_"}
 )
 
 _MARKS: dict[Severity, str] = {"error": "!", "warning": "!", "note": "·", "info": "·"}

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bsadvisor.errors import UsageError
 from bsadvisor.target.data import DataSource
-from bsadvisor.target.names import find_number
+from bsadvisor.target.names import find_number, find_numbers_like
 from bsadvisor.target.optimizer import OptimizerInUse
 from bsadvisor.target.paths import PythonName
 from bsadvisor.target.spec import Said, TargetSpec
 from bsadvisor.target.user_code import UserCode
+from bsadvisor.values import UnreadNumber
 
 LOWEST_RATE, HIGHEST_RATE = 1e-30, 1e30
 """Beyond these, the square of a learning rate is no number any more."""
+
+_SPELLINGS = {
+    "BATCH_SIZE": ("batch_size", "batchsize", "train_batch_size", "bs"),
+    "LEARNING_RATE": ("learning_rate", "learningrate", "lr"),
+}
+"""What people call them, in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +33,7 @@ class PairInUse:
     learning_rate_now: float | None
     """Where a schedule has brought the learning rate since."""
     batch_size_assumed: bool
+    unread: tuple[UnreadNumber, ...]
 
 
 def find_pair(spec: TargetSpec, data: DataSource, optimizer: OptimizerInUse, code: UserCode) -> PairInUse:
@@ -53,12 +62,30 @@ def find_pair(spec: TargetSpec, data: DataSource, optimizer: OptimizerInUse, cod
         learning_rate=rate,
         learning_rate_now=_decayed(rate, optimizer),
         batch_size_assumed=assumed is not None,
+        unread=(
+            *(() if known else _unread(code, spec.model, "--batch-size", "BATCH_SIZE", (int,), assumed)),
+            *(() if rate else _unread(code, spec.model, "--lr", "LEARNING_RATE", (int, float))),
+        ),
     )
 
 
 def _constant(code: UserCode, file: PythonName, name: str, kinds: tuple[type, ...]) -> Said | None:
     value = find_number(code, file, name, kinds)
     return None if value is None else Said(value=value, by=f"{name} in {file.file.name}")
+
+
+def _unread(
+    code: UserCode,
+    file: PythonName,
+    flag: str,
+    name: str,
+    kinds: tuple[type, ...],
+    assumed: Said | None = None,
+) -> Iterator[UnreadNumber]:
+    """Numbers in the file that may be meant, where nobody gave the one that is wanted."""
+    for found, value in find_numbers_like(code, file, _SPELLINGS[name], kinds).items():
+        if assumed is None or value != assumed.value:
+            yield UnreadNumber(name=found, file=file.file.name, value=value, wanted=name, flag=flag)
 
 
 def _decayed(rate: Said | None, optimizer: OptimizerInUse) -> float | None:

@@ -16,8 +16,15 @@ from bsadvisor.target.batches import batch_length, tensors_in
 from bsadvisor.target.checkpoint import Checkpoint, load_weights, read_checkpoint
 from bsadvisor.target.data import DataSource, make_source, read_npz
 from bsadvisor.target.device import DTYPES, find_device, find_dtype
-from bsadvisor.target.loss import Loss, choose_loss, label_counts
-from bsadvisor.target.names import find_data, find_loss, find_model, find_named, find_optimizer
+from bsadvisor.target.loss import Loss, choose_loss, token_counts
+from bsadvisor.target.names import (
+    find_criterion,
+    find_data,
+    find_loss,
+    find_model,
+    find_named,
+    find_optimizer,
+)
 from bsadvisor.target.optimizer import OptimizerInUse, describe_optimizer
 from bsadvisor.target.paths import PythonName, shown
 from bsadvisor.target.spec import TargetSpec, read_spec
@@ -155,11 +162,17 @@ def _first_batch(data: DataSource) -> Any:
 def _loss(spec: TargetSpec, model: nn.Module, batch: Any, code: UserCode) -> Loss:
     """As asked for by flag or YAML, in the file, or by what a first batch shows."""
     if isinstance(spec.loss, PythonName):
-        return choose_loss(find_named(code, spec.loss), str(spec.loss), model, batch, code)
+        criterion = find_criterion(code, spec.loss)
+        return choose_loss(
+            find_named(code, spec.loss), str(spec.loss), model, batch, code, criterion=criterion
+        )
     if spec.loss is not None:
         return choose_loss(spec.loss, spec.loss, model, batch, code)
     found = find_loss(code, spec.model)
-    return choose_loss(found, f"the loss in {shown(spec.model.file)}", model, batch, code)
+    criterion = find_criterion(code, spec.model)
+    return choose_loss(
+        found, f"the loss in {shown(spec.model.file)}", model, batch, code, criterion=criterion
+    )
 
 
 # --- their description --------------------------------------------------------------------------
@@ -168,7 +181,7 @@ def _loss(spec: TargetSpec, model: nn.Module, batch: Any, code: UserCode) -> Los
 def _describe(parts: _Parts, device: torch.device) -> TargetDescription:
     checkpoint, optimizer, pair = parts.checkpoint, parts.optimizer, parts.pair
     batch_size, rate = pair.batch_size, pair.learning_rate
-    tokens = label_counts(parts.first_batch)
+    tokens = token_counts(parts.first_batch, parts.loss.ignored)
     return TargetDescription(
         model=str(parts.spec.model),
         parameters=sum(parameter.numel() for parameter in parts.model.parameters()),
@@ -199,6 +212,7 @@ def _facts(parts: _Parts) -> TargetFacts:
         optimizer_state_problem=parts.optimizer.moments.problem,
         learning_rate_now=parts.pair.learning_rate_now,
         batch_size_assumed=parts.pair.batch_size_assumed,
+        unread=parts.pair.unread,
         num_devices=parts.spec.num_devices,
         clip_grad_norm=parts.spec.clip_grad_norm,
         loader_shuffles=parts.data.shuffles,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ LABEL_KEYS = ("labels", "label", "targets", "target")
 IGNORED_LABEL = -100
 """What torch's cross entropy leaves out of its mean."""
 
+_IGNORING = (nn.CrossEntropyLoss, nn.NLLLoss)
+
 _ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
@@ -31,15 +33,26 @@ class Loss:
 
     function: LossFunction
     found: str
+    ignored: int = IGNORED_LABEL
+    """The label that it leaves out of its mean."""
 
 
-def choose_loss(chosen: Any, chosen_by: str, model: nn.Module, batch: Any, code: UserCode) -> Loss:
+def choose_loss(
+    chosen: Any, chosen_by: str, model: nn.Module, batch: Any, code: UserCode, *, criterion: Any = None
+) -> Loss:
     """The loss that was given, or else the one that a first batch shows.
 
     Args:
         chosen: a function (model, batch), a loss module, a name in `spec.CRITERIA`, or None.
         chosen_by: says in the report who gave it.
+        criterion: the only loss module beside a chosen function, which probably calls it; or None.
     """
+    given = () if isinstance(chosen, str) else (chosen, criterion, *model.modules())
+    ignored = next((part.ignore_index for part in given if isinstance(part, _IGNORING)), IGNORED_LABEL)
+    return replace(_choose(chosen, chosen_by, model, batch, code), ignored=ignored)
+
+
+def _choose(chosen: Any, chosen_by: str, model: nn.Module, batch: Any, code: UserCode) -> Loss:
     if chosen is None:
         return _infer(model, batch, code)
     if isinstance(chosen, nn.Module):  # weights of classes go where the model is
@@ -48,15 +61,20 @@ def choose_loss(chosen: Any, chosen_by: str, model: nn.Module, batch: Any, code:
     return Loss(function=on_pairs(criterion) if criterion else chosen, found=chosen_by)
 
 
-def label_counts(batch: Any) -> int | None:
-    """Labels that a mean over tokens counts; None where examples do not carry several labels each."""
+def label_counts(batch: Any, ignored: int = IGNORED_LABEL) -> int | None:
+    """Labels that a mean over them counts: of tokens, or one per example; None without integer labels."""
     labels = integer_targets(batch)
-    if labels is None or labels.ndim < 2 or labels.shape[-1] == 1:
+    if labels is None:
         return None
-    counted = labels != IGNORED_LABEL
-    if _repeat_the_inputs(batch, labels, counted):
+    counted = labels != ignored
+    if class_labels(batch) is None and _repeat_the_inputs(batch, labels, counted):
         counted = counted[:, 1:]
     return int(counted.sum())
+
+
+def token_counts(batch: Any, ignored: int = IGNORED_LABEL) -> int | None:
+    """Labels that a mean over tokens counts; None where examples do not carry several labels each."""
+    return label_counts(batch, ignored) if class_labels(batch) is None else None
 
 
 def _repeat_the_inputs(batch: Any, labels: Tensor, counted: Tensor) -> bool:
@@ -71,6 +89,15 @@ def class_labels(batch: Any) -> Tensor | None:
     """One integer class per example, if that is what the targets are."""
     labels = integer_targets(batch)
     return labels if labels is not None and labels.numel() == labels.shape[0] else None
+
+
+def counted_classes(batch: Any, ignored: int) -> Tensor | None:
+    """`class_labels` with the largest class in place of ignored ones; no waiting for the device."""
+    labels = class_labels(batch)
+    if labels is None or not labels.numel():
+        return labels
+    counted = labels != ignored
+    return torch.where(counted, labels, (labels * counted).max())
 
 
 def integer_targets(batch: Any) -> Tensor | None:
@@ -151,7 +178,7 @@ def _criterion(chosen: Any) -> Callable[[Tensor, Tensor], Any] | None:
         return cross_entropy
     if chosen == "mse" or chosen is F.mse_loss:
         return mean_squared_error
-    if isinstance(chosen, (nn.CrossEntropyLoss, nn.NLLLoss)):
+    if isinstance(chosen, _IGNORING):
         return lambda logits, targets: chosen(*_align_classes(logits, targets))
     if isinstance(chosen, _ELEMENTWISE):
         return lambda outputs, targets: chosen(*_align_values(outputs, targets))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -59,7 +59,12 @@ def find_loss(code: UserCode, file: PythonName) -> Any:
     module = code.load(file.file)
     found = getattr(module, "loss", None)
     # A tensor called `loss`, left over from a training loop at module level, cannot be called.
-    return found if callable(found) else _only(module, _Loss)
+    return found if callable(found) else find_criterion(code, file)
+
+
+def find_criterion(code: UserCode, file: PythonName) -> Any:
+    """The only loss module in the file, or None."""
+    return _only(code.load(file.file), _Loss)
 
 
 def find_optimizer(code: UserCode, file: PythonName) -> Any:
@@ -74,11 +79,26 @@ def find_number(code: UserCode, file: PythonName, name: str, kinds: tuple[type, 
     found: Any = getattr(code.load(file.file), name, None)
     if found is None:
         return None
-    number = isinstance(found, kinds) and not isinstance(found, bool)
-    if not (number and 0 < float(found) < float("inf")):
+    if not _is_positive(found, kinds):
         kind = "finite number" if float in kinds else "whole number"
         raise TargetError(f"{name} in {shown(file.file)} is {found!r}", f"make it a {kind} above 0")
     return float(found)
+
+
+def find_numbers_like(
+    code: UserCode, file: PythonName, spellings: Collection[str], kinds: tuple[type, ...]
+) -> dict[str, float]:
+    """Numbers above zero under names that are one of the spellings in any case, each by its name."""
+    return {
+        name: float(value)
+        for name, value in vars(code.load(file.file)).items()
+        if name.lower() in spellings and _is_positive(value, kinds)
+    }
+
+
+def _is_positive(value: Any, kinds: tuple[type, ...]) -> bool:
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    return number and 0 < float(value) < float("inf")
 
 
 def find_named(code: UserCode, where: PythonName) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bsadvisor.errors import TargetError
 from bsadvisor.target.batches import move
 from bsadvisor.target.data import DataSource
-from bsadvisor.target.loss import Loss, class_labels, label_counts
+from bsadvisor.target.loss import Loss, counted_classes, label_counts
 from bsadvisor.target.user_code import UserCode
 from bsadvisor.values import TargetDescription, TargetFacts
 
@@ -82,12 +82,12 @@ class Target:
         return _scalar(value)
 
     def weight(self, batch: Any) -> int | None:
-        """Counted (unmasked) tokens, where the loss may average over them."""
-        return label_counts(batch)
+        """Counted (unmasked) labels, where the loss may average over them."""
+        return label_counts(batch, self.users_loss.ignored)
 
     def labels(self, batch: Any) -> Tensor | None:
         """One integer class per example, if that is what the targets are."""
-        return class_labels(batch)
+        return counted_classes(batch, self.users_loss.ignored)
 
 
 def _scalar(value: Any) -> Tensor:

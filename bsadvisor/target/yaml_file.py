@@ -118,6 +118,7 @@ def read_yaml(path: Path) -> YamlFile:
 def _parse(path: Path) -> tuple[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
+        _refuse_repeated_keys(path, yaml.compose(text, Loader=yaml.SafeLoader))
         return text, yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
@@ -129,6 +130,21 @@ def _parse(path: Path) -> tuple[str, Any]:
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise UsageError(f"{shown(path)}{line}: not YAML: {problem}", "mend that line") from None
+
+
+def _refuse_repeated_keys(path: Path, node: yaml.Node | None, section: str = "") -> None:
+    """YAML itself would take the last of them without a word."""
+    entries = node.value if isinstance(node, yaml.MappingNode) else []
+    lines: dict[str, int] = {}
+    for key, value in entries:
+        name, line = f"{section}{key.value}", key.start_mark.line + 1
+        if name in lines:
+            raise UsageError(
+                f"{shown(path)}:{line}: `{name}` is given twice, on line {lines[name]} too",
+                "remove one of them",
+            )
+        lines[name] = line
+        _refuse_repeated_keys(path, value, f"{name}.")
 
 
 def _what(problem: Any, where: tuple[str, ...]) -> str:

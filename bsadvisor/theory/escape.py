@@ -137,8 +137,7 @@ def noise_seed(saddle: Saddle, pair: Pair) -> float:
         >>> round(noise_seed(Saddle(slope=0, descent=1.0, noise=2.1), Pair(batch_size=1, learning_rate=0.1)), 6)
         0.1
     """
-    modes = _modes(pair, saddle.descent)
-    return modes.kicked[0] ** 2 * saddle.noise / pair.batch_size / (modes.growth * (2 + modes.growth))
+    return _all_kicks(_modes(pair, saddle.descent)) * saddle.noise / pair.batch_size
 
 
 def deterministic_seed(saddle: Saddle, pair: Pair) -> float:
@@ -224,15 +223,16 @@ def escape_steps(saddle: Saddle, pair: Pair, distance: float, *, minimum: float 
 
     Exact in the number of steps for the linear recursion with Gaussian noise, but for runs that got
     there and fell back; those are counted by the tangent to the receding boundary, moved by what a
-    walk in steps overshoots.
+    walk in steps overshoots. Measured error: within 15 % where `distance` is at least 3 sqrt(D) and at
+    most half of `minimum`; up to 25 % late at 2 sqrt(D) before a minimum.
 
     Args:
         distance: delta; a share of the way to where the loss stops falling, such as half of `minimum`.
-        minimum: where that is, both in the unit of x; infinite for a quadratic.
+        minimum: how far from the checkpoint that is, in the unit of x; infinite for a quadratic.
 
     Returns:
         A whole number of steps; 0 where the checkpoint is that far already; infinite where a is not
-        positive, without noise and without slope, and where `distance` is not short of `minimum`.
+        positive, without noise and without slope, and where `minimum` is nearer.
 
     Source: the recursion; Siegmund 1985 for the overshoot of a walk, Marshall and Watson 1985 for that
         with momentum; tangent approximation as in Daniels 1974.
@@ -242,13 +242,15 @@ def escape_steps(saddle: Saddle, pair: Pair, distance: float, *, minimum: float 
         >>> escape_steps(saddle, Pair(batch_size=16, learning_rate=0.1), 1.0)
         214.0
         >>> escape_steps(saddle, Pair(batch_size=64, learning_rate=0.1), 1.0)
-        398.0
+        284.0
     """
-    if saddle.descent <= 0 or pair.learning_rate <= 0 or (saddle.slope == 0 and saddle.noise == 0):
+    nothing_moves = saddle.slope == 0 and saddle.noise == 0
+    if nothing_moves or growth_per_step(pair, saddle.descent) == 0:
         return math.inf
     if saddle.offset >= distance:
         return 0.0
-    target = stretched_distance(distance, minimum)
+    # The cubic force grows from the checkpoint on, not from the stationary point.
+    target = saddle.offset + stretched_distance(distance - saddle.offset, minimum)
     if math.isinf(target):
         return math.inf
     modes = _modes(pair, saddle.descent)
@@ -264,7 +266,7 @@ def _first_whole(reached: Callable[[float], bool]) -> float:
     low, high = 0.0, 1.0
     while math.isfinite(high) and not reached(high):
         low, high = high, 2 * high
-    while math.isfinite(high) and low < (middle := (low + high) // 2):
+    while math.isfinite(high) and low < (middle := low + (high - low) // 2) < high:
         low, high = (low, middle) if reached(middle) else (middle, high)
     return high
 
@@ -274,7 +276,8 @@ def _share_escaped(saddle: Saddle, pair: Pair, modes: _Modes, distance: float, s
     shrink = math.exp(-steps * math.log1p(modes.growth))
     fading = modes.fading / (1 + modes.growth)
     mean = saddle.offset * (modes.started[0] + modes.started[1] * fading**steps)
-    deviation = math.sqrt(saddle.noise / pair.batch_size * max(0.0, _kicks(modes, steps)))
+    filled = _kicks(modes, steps) / _all_kicks(modes)
+    deviation = math.sqrt(saddle.noise / pair.batch_size * _all_kicks(modes) * max(0.0, filled))
     boundary = distance * shrink
     if deviation == 0:
         return float(mean >= boundary)
@@ -283,7 +286,7 @@ def _share_escaped(saddle: Saddle, pair: Pair, modes: _Modes, distance: float, s
         return float(there)
     moved = distance + _overshoot(saddle, pair, modes)
     # Scaled by r^t the amplitude is a Brownian motion and the boundary sinks as sqrt(1 - variance / D).
-    lead = moved * (deviation**2 / noise_seed(saddle, pair)) / shrink
+    lead = moved * filled / shrink
     past = sum(_passed(moved * shrink, side, deviation, lead) for side in (mean, -mean))
     return float(max(there, past))
 
@@ -291,7 +294,7 @@ def _share_escaped(saddle: Saddle, pair: Pair, modes: _Modes, distance: float, s
 def _passed(boundary: float, mean: float, deviation: float, lead: float) -> float:
     """Probability that a Brownian motion has crossed a line that ends at `boundary` and began `lead` / 2 higher."""
     gap = (boundary - mean) / deviation
-    return float(ndtr(-gap) + math.exp(-(gap**2) / 2) * erfcx((gap + lead / deviation) / math.sqrt(2)) / 2)
+    return float(ndtr(-gap) + math.exp(-gap * gap / 2) * erfcx((gap + lead / deviation) / math.sqrt(2)) / 2)
 
 
 def _overshoot(saddle: Saddle, pair: Pair, modes: _Modes) -> float:
@@ -310,6 +313,11 @@ def _kicks(modes: _Modes, steps: float) -> float:
         weight * _geometric(excess, steps, modes.growth)
         for weight, excess in zip(weights, excesses, strict=True)
     )
+
+
+def _all_kicks(modes: _Modes) -> float:
+    """What `_kicks` tends to: D over the variance of a batch's gradient."""
+    return modes.kicked[0] ** 2 / (modes.growth * (2 + modes.growth))
 
 
 def _geometric(excess: float, steps: float, growth: float) -> float:

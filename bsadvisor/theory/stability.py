@@ -100,7 +100,8 @@ def mini_batch_limit(
     Gaussian linear regression that interpolates stays bounded if and only if the sum over eigenvalues
     of R_i / (B - R_i) is below 1, R_i the `noise_gain` at eta lambda_i. Of the spectrum only the largest
     eigenvalue, tr(H) and perhaps tr(H^2) are known; the others are put where they hurt most. Without
-    tr(H^2) and without momentum that is 2 / (lambda (1 + 1/B) + tr(H) / B).
+    tr(H^2) and without momentum that is 2 / (lambda (1 + 1/B) + tr(H) / B). Nesterov's bound is the
+    more cautious the nearer its momentum is to 1.
 
     Args:
         curvature: lambda, the largest eigenvalue; loss per squared unit of x.

@@ -23,11 +23,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bsadvisor import pipeline
 from bsadvisor.measure.gradients import GradientProbe, gradients_of
 from bsadvisor.measure.line_search import CHUNKS, line_search
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import gradient_stats
+from bsadvisor.pipeline.measuring import LINE_SEARCH_SHARE
 from tests.benchmarks.tasks import CharTransformer, Task
 
 RESULTS = Path(__file__).parent / "results"
@@ -92,7 +92,7 @@ def ratio(task: Task, size: int, repeats: int, *, whole: bool = False, loader: b
 def finish(task: Task, sampler: Sampler, measured: GradientProbe) -> None:
     """What a probe does after its gradients: all estimates, and the line search."""
     gradient_stats(measured, confidence=0.95, precision=0.5, batch_size=32, learning_rate=0.1)
-    tried = min(sampler.num_line_search, measured.accumulator.num_examples // pipeline.LINE_SEARCH_SHARE)
+    tried = min(sampler.num_line_search, measured.accumulator.num_examples // LINE_SEARCH_SHARE)
     line_search(
         task,
         sampler.line_search(CHUNKS, tried // CHUNKS),

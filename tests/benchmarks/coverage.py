@@ -21,6 +21,7 @@ from bsadvisor import pipeline
 from bsadvisor.measure.gradients import gradients_of
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import noise_scale
+from bsadvisor.pipeline.gradient_phase import gradient_rounds
 from bsadvisor.values import AssumptionFacts, Estimate, ProbeSettings
 from tests.benchmarks.tasks import Task, small_tasks
 
@@ -69,7 +70,7 @@ def run_probe(task: Task, seed: int, settings: ProbeSettings) -> tuple[Estimate,
         progress=lambda progress: None,
         stop=pipeline.StopSignal(),
     )
-    probe, _, stopped_by = pipeline.gradient_rounds(session, sampler, AssumptionFacts(), None)
+    probe, _, stopped_by = gradient_rounds(session, sampler, AssumptionFacts(), None)
     found = noise_scale(probe.accumulator.sums(), settings.confidence, task.data.size)
     return found, stopped_by == "precision", probe.accumulator.num_examples
 

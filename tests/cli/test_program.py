@@ -87,8 +87,9 @@ def test_a_reader_that_closes_the_pipe_is_no_error(spawn: Run, tmp_path: Path, c
     assert (finished.code, finished.err) == (0, "")
 
 
-def test_a_full_disk_behind_stdout_is_an_output_that_cannot_be_written(spawn: Run) -> None:
-    finished = spawn("bsadvisor explain > /dev/full")
+@pytest.mark.parametrize("command", ["explain", "--help", "--version", "probe --help"])
+def test_a_full_disk_behind_stdout_is_an_output_that_cannot_be_written(spawn: Run, command: str) -> None:
+    finished = spawn(f"bsadvisor {command} > /dev/full")
     assert finished.code == 4
     assert finished.err.startswith("error: stdout cannot be written: ")
     assert len(finished.err.splitlines()) == 2

@@ -39,6 +39,14 @@ def filled(
     return accumulator
 
 
+def sketch(size: int, seed: int, *gradients: Tensor) -> Tensor:
+    """The sketches of gradients of one tensor, a chunk at a time."""
+    making = Sketch([size], seed=seed, device=torch.device("cpu"))
+    for number, chunk in enumerate(torch.stack(gradients).split(CHUNK, dim=1)):
+        making.add(0, number * CHUNK, chunk)
+    return making.take()
+
+
 def flat(gradient: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([part.reshape(-1) for part in gradient.values()]).double()
 
@@ -74,6 +82,13 @@ def test_a_preconditioner_changes_the_inner_product() -> None:
     assert found.gram == pytest.approx(filled(scaled).sums().gram, rel=1e-4)
 
 
+def test_an_empty_parameter_takes_no_part() -> None:
+    pushed = gradients(20, {"empty": (0, 3), **SHAPES, "last": (0,)})
+    assert np.array_equal(filled(pushed).sums().gram, filled(gradients(20)).sums().gram)
+    norms = filled(pushed).squared_norms()
+    assert norms == pytest.approx(filled(gradients(20)).squared_norms())
+
+
 def test_groups_add_up_to_the_whole() -> None:
     accumulator = filled(gradients(20))
     groups = accumulator.sums_per_group({"a": [0, 1], "b": [2]})
@@ -94,20 +109,22 @@ def test_sketched_inner_products_are_unbiased_and_as_close_as_promised() -> None
     exact, scale = float(a @ b), float(a.norm() * b.norm())
     errors = []
     for seed in range(60):
-        sketch = Sketch([50_000], seed=seed, device=torch.device("cpu"))
-        errors.append((float(sketch([a])[0] @ sketch([b])[0]) - exact) / scale)
+        left, right = sketch(50_000, seed, a, b)
+        errors.append((float(left @ right) - exact) / scale)
     spread = np.std(errors)
     assert abs(np.mean(errors)) < 3.5 * spread / np.sqrt(60)
     assert spread < 1.5 * np.sqrt(2 / 4096)
 
 
 @pytest.mark.parametrize("size", [1, 4096, 4097, CHUNK - 1, CHUNK, CHUNK + 10, 2 * CHUNK + 4095])
-def test_every_length_is_sketched_with_its_exact_norm(size: int) -> None:
+def test_every_length_is_sketched_and_has_its_exact_norm(size: int) -> None:
     tensor = torch.randn(size, generator=torch.Generator().manual_seed(0))
-    row, norms = Sketch([size], seed=0, device=torch.device("cpu"))([tensor])
+    (row,) = sketch(size, 0, tensor)
     assert row.numel() == min(size, 4096)
-    assert float(norms[0]) == pytest.approx(float(tensor.double().norm()), rel=1e-6)
     assert float(row @ row) == pytest.approx(float(tensor @ tensor), rel=0.15)
+    accumulator = filled([{"a": tensor, "b": tensor[:1]}])
+    exact = float(tensor.double().square().sum() + tensor[0].double().square())
+    assert accumulator.squared_norms()[0] == pytest.approx(exact, rel=1e-6)
 
 
 def test_gradients_with_equal_rows_do_not_fool_the_sketch() -> None:
@@ -115,7 +132,7 @@ def test_gradients_with_equal_rows_do_not_fool_the_sketch() -> None:
     structured = (torch.randn(64, 1, generator=torch.Generator().manual_seed(1)) * row).reshape(-1)
     errors = []
     for seed in range(20):
-        sketched, _ = Sketch([structured.numel()], seed=seed, device=torch.device("cpu"))([structured])
+        (sketched,) = sketch(structured.numel(), seed, structured)
         errors.append(float(sketched @ sketched / (structured @ structured)) - 1)
     assert np.std(errors) < 2 * np.sqrt(2 / 4096)
 
@@ -133,15 +150,41 @@ def test_the_interval_from_a_sketch_is_that_of_the_whole_gradients() -> None:
     assert 0.9 < ratio**0.5 < 1.1
 
 
-def test_a_saved_state_goes_on_bit_for_bit() -> None:
-    pushed = gradients(MAX_BLOCKS + 7)
-    whole = filled(pushed)
+@pytest.mark.parametrize("long", [100, 20_000, CHUNK + 30_000])
+def test_a_saved_state_goes_on_bit_for_bit(long: int) -> None:
+    shapes = SHAPES | {"long": (long,)}
+    pushed = gradients(MAX_BLOCKS + 7 if long < CHUNK else 5, shapes)
+    whole, half = filled(pushed), len(pushed) // 2
     resumed = GradientAccumulator(pushed[0])
-    resumed.load_state(filled(pushed[:30]).state())
-    for gradient in pushed[30:]:
+    resumed.load_state(filled(pushed[:half]).state())
+    for gradient in pushed[half:]:
         resumed.add(gradient, 4.0, 4)
     for name, tensor in whole.state().items():
         assert torch.equal(tensor, resumed.state()[name]), name
+
+
+def test_looking_early_changes_nothing_and_shows_all_that_was_pushed() -> None:
+    pushed = gradients(MAX_BLOCKS + 20)
+    ones = {name: torch.ones(shape) for name, shape in SHAPES.items()}
+    looked = GradientAccumulator(pushed[0], preconditioner=ones)
+    for number, gradient in enumerate(pushed, start=1):
+        looked.add(gradient, 4.0, 4)
+        if number % 7 == 0:
+            assert len(looked.squared_norms()) == number == looked.sums().micro_batches.sum()
+    assert torch.equal(looked.total_gradient()["a.bias"], filled(pushed).total_gradient()["a.bias"])
+    assert np.array_equal(looked.sums().gram, filled(pushed).sums().gram)
+    assert looked.sums(preconditioned=True).gram == pytest.approx(looked.sums().gram, rel=1e-6)
+
+
+def test_what_was_pushed_may_be_overwritten_at_once() -> None:
+    pushed = gradients(20)
+    accumulator = GradientAccumulator(pushed[0])
+    for gradient in pushed:
+        borrowed = {name: part.clone() for name, part in gradient.items()}
+        accumulator.add(borrowed, 4.0, 4)
+        for part in borrowed.values():
+            part.zero_()
+    assert np.array_equal(accumulator.sums().gram, filled(pushed).sums().gram)
 
 
 def test_a_state_of_other_parameters_is_refused() -> None:

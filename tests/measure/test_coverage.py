@@ -15,6 +15,7 @@ import pytest
 from bsadvisor import pipeline
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import noise_scale
+from bsadvisor.pipeline.gradient_phase import gradient_rounds
 from bsadvisor.theory import noise_scale as theory
 from bsadvisor.theory.noise_scale import Array, BlockSums, Moments
 from bsadvisor.values import AssumptionFacts, Estimate, ProbeSettings
@@ -35,7 +36,7 @@ def adaptive_probe(seed: int, **world: Any) -> tuple[Estimate, bool]:
         stop=pipeline.StopSignal(),
     )
     sampler = Sampler(problem.data, seed=seed, min_gradient=16)
-    probe, _, stopped_by = pipeline.gradient_rounds(session, sampler, AssumptionFacts(), None)
+    probe, _, stopped_by = gradient_rounds(session, sampler, AssumptionFacts(), None)
     return noise_scale(probe.accumulator.sums(), 0.95), stopped_by == "precision"
 
 

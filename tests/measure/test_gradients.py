@@ -161,6 +161,21 @@ def test_a_loss_that_is_not_finite_is_refused(poison: float) -> None:
         probe(Net(nn.Linear(6, 3), bad), examples=512, micro_batch=8)
 
 
+def test_every_round_looks_at_its_own_micro_batches_and_counts_on() -> None:
+    bad, order = table(), torch.randperm(512, generator=torch.Generator().manual_seed(0))
+    bad[order[200], 0] = float("nan")
+    net = Net(nn.Linear(6, 3), bad)
+    sampler = Sampler(net.data, seed=0, min_gradient=512)
+    measured = GradientProbe(net, sampler, micro_batch=8, seed=0)
+
+    def run(examples: int) -> None:
+        measured.run(examples, time_left=lambda: 1e9, stop=lambda: False, progress=lambda done: None)
+
+    run(128)
+    with pytest.raises(DataError, match=r"the loss is nan on micro-batch 26$"):
+        run(256)
+
+
 def out_of_memory_above(limit: int) -> Callable[[nn.Module, Tensor], Tensor]:
     def loss(model: nn.Module, batch: Tensor) -> Tensor:
         if len(batch) > limit:

@@ -42,6 +42,37 @@ def test_the_batch_size_comes_from_whoever_is_first_in_the_contract(
     assert target.facts.loader_shuffles is True
 
 
+@pytest.mark.parametrize(
+    ("more", "flags", "told"),
+    [
+        ("batch_size = 64", {}, ["batch_size = 64: --batch-size or BATCH_SIZE"]),
+        ("lr = 3e-4", {}, ["lr = 0.0003: --lr or LEARNING_RATE"]),
+        (
+            "LR, Learning_Rate = 0.5, 0.1",
+            {},
+            ["LR = 0.5: --lr or LEARNING_RATE", "Learning_Rate = 0.1: --lr or LEARNING_RATE"],
+        ),
+        ("batch_size, lr = 64, 0.1", {"batch_size": 8, "learning_rate": 1.0}, []),
+        ("batch_size, BATCH_SIZE, lr, LEARNING_RATE = 64, 8, 0.1, 1.0", {}, []),
+        ("lr = 0.1\n    optimizer = torch.optim.SGD(model.parameters(), lr=lr)", {}, []),
+        ("batch_size, lr, bs = '64', True, 0", {}, []),
+        ("batch_size = 7\n    data = DataLoader(data, batch_size=batch_size)", {}, []),
+        (
+            "batch_size = 56\n    data = DataLoader(data, batch_size=batch_size // 8)",
+            {},
+            ["batch_size = 56: --batch-size or BATCH_SIZE"],
+        ),
+    ],
+)
+def test_numbers_under_other_names_are_pointed_out_where_nothing_else_gives_them(
+    user: User, more: str, flags: dict[str, Any], told: list[str]
+) -> None:
+    user.write(PLAIN + f"    {more}")
+    found = user.load(**flags).facts.unread
+    assert [f"{one.name} = {one.value:g}: {one.flag} or {one.wanted}" for one in found] == told
+    assert all(one.file == "model.py" for one in found)
+
+
 def test_no_batch_size_anywhere_is_none(user: User) -> None:
     user.write(PLAIN)
     target = user.load()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,14 @@ from torch.nn import functional as F
 
 from bsadvisor.errors import TargetError
 from bsadvisor.target.factory import Target
-from bsadvisor.target.loss import class_labels, cross_entropy, label_counts, mean_squared_error
+from bsadvisor.target.loss import (
+    class_labels,
+    counted_classes,
+    cross_entropy,
+    label_counts,
+    mean_squared_error,
+    token_counts,
+)
 from tests.target.conftest import MODEL, PLAIN, User
 
 FLOATS = MODEL + "    model = nn.Linear(4, 1)\n    data = TensorDataset(inputs, inputs.sum(1))\n"
@@ -316,15 +325,60 @@ MASKED = torch.tensor([[1, 2, -100], [-100, -100, 4]])
         ({"input_ids": MASKED.clamp(min=0), "labels": MASKED}, 2),
         ([MASKED.clamp(min=0), MASKED], 2),
         ([torch.zeros(2, 3), MASKED], 3),
-        ([torch.zeros(2, 3), torch.tensor([1, 2])], None),
+        ([torch.zeros(2, 3), torch.tensor([1, -100, 2])], 2),
+        ([torch.tensor([1, 2]), torch.tensor([1, -100])], 1),
         ([torch.zeros(2, 3), torch.zeros(2, 3)], None),
-        ([torch.zeros(2, 3), torch.tensor([[1], [2]])], None),
+        ([torch.zeros(2, 3), torch.tensor([[1], [2]])], 2),
         ({"input_ids": MASKED}, None),
         (MASKED, None),
     ],
 )
-def test_unmasked_labels_are_counted_where_examples_carry_several(batch: Any, count: int | None) -> None:
+def test_unmasked_labels_are_counted(batch: Any, count: int | None) -> None:
     assert label_counts(batch) == count
+
+
+def test_only_examples_of_several_labels_have_tokens() -> None:
+    assert token_counts([torch.zeros(2, 3), MASKED]) == 3
+    assert token_counts([torch.zeros(2, 3), torch.tensor([1, -100])]) is None
+
+
+IGNORING = "nn.CrossEntropyLoss(ignore_index=1)"
+
+
+@pytest.mark.parametrize(
+    ("definition", "flag"),
+    [
+        (f"criterion = {IGNORING}", None),
+        (
+            f"criterion = {IGNORING}\n    def loss(model, batch): return criterion(model(batch[0]), batch[1])",
+            None,
+        ),
+        (f"mine, other = {IGNORING}, nn.CrossEntropyLoss()", "model.py:mine"),
+        ("model.criterion = nn.NLLLoss(ignore_index=1)", None),
+    ],
+)
+def test_the_label_that_a_criterion_ignores_is_not_counted(
+    user: User, yaml: Callable[[str], Path], definition: str, flag: str | None
+) -> None:
+    user.write(PLAIN + f"    {definition}")
+    yaml(f"loss: {flag}" if flag else "")
+    target = user.load()
+    batch = next(target.data.fetch([[0, 1, 2, 3]]))
+    assert batch[1].tolist() == [0, 1, 2, 0]
+    assert target.weight(batch) == 3
+    assert target.labels([batch[0][:2], batch[1][:2]]).unique().tolist() == [0]  # type: ignore[union-attr]
+
+
+def test_a_loss_by_name_ignores_what_torch_ignores(user: User) -> None:
+    user.write(PLAIN + f"    criterion = {IGNORING}")
+    target = user.load(loss="cross_entropy")
+    assert target.weight(next(target.data.fetch([range(4)]))) == 4
+
+
+@pytest.mark.parametrize(("ignored", "seen"), [(-100, [3, 3, 2]), (7, [3, 3, 2])])
+def test_ignored_labels_are_no_class(ignored: int, seen: list[int]) -> None:
+    batch = [torch.zeros(3, 1), torch.tensor([3, ignored, 2])]
+    assert counted_classes(batch, ignored).tolist() == seen  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

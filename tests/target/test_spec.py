@@ -70,6 +70,28 @@ def test_every_key_of_the_contract_is_read(user: User, yaml: Yaml) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (
+            "batch_size: 8\nloss: mse\nbatch_size: 16",
+            "bsadvisor.yaml:3: `batch_size` is given twice, on line 1",
+        ),
+        (
+            "optimizer:\n  name: sgd\n  lr: 0.1\n  lr: 0.2",
+            "bsadvisor.yaml:4: `optimizer.lr` is given twice, on line 3",
+        ),
+        ("data: {loader: a.py:b, loader: a.py:c}", "bsadvisor.yaml:1: `data.loader` is given twice"),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_both_lines(user: User, yaml: Yaml, text: str, place: str) -> None:
+    user.write(PLAIN)
+    yaml(text)
+    with pytest.raises(UsageError) as caught:
+        spec(target="model.py")
+    assert place in caught.value.message and caught.value.exit_code == 2
+
+
 def test_flags_win_over_the_yaml(user: User, yaml: Yaml) -> None:
     user.write(PLAIN)
     yaml("batch_size: 8\noptimizer: {name: sgd, lr: 0.1}\nloss: mse")

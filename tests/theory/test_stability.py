@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,16 +10,7 @@ import pytest
 
 from bsadvisor.theory.noise_scale import Array
 from bsadvisor.theory.stability import Scheme, learning_rate_limit, mini_batch_limit, noise_gain
-
-SETTINGS: list[tuple[Scheme, float]] = [
-    ("gradient_descent", 0.0),
-    ("heavy_ball", 0.5),
-    ("heavy_ball", 0.9),
-    ("nesterov", 0.5),
-    ("nesterov", 0.9),
-    ("ema", 0.5),
-    ("ema", 0.9),
-]
+from tests.benchmarks.escape import RULES
 
 SPECTRA: dict[str, Array] = {
     "flat": np.ones(8),
@@ -26,6 +18,7 @@ SPECTRA: dict[str, Array] = {
     "1/sqrt(i)": np.arange(1, 25.0) ** -0.5,
     "outlier": np.array([1.0] + [0.03] * 30),
     "outlier and a heavy tail": np.array([1.0] + [0.3] * 30),
+    "broad": np.array([1.0] + [0.5] * 30),
 }
 
 
@@ -69,7 +62,7 @@ def mean_square_threshold(scheme: Scheme, momentum: float, spectrum: Array, batc
     return low
 
 
-@pytest.mark.parametrize(("scheme", "momentum"), [*SETTINGS, ("heavy_ball", 0.99), ("nesterov", 0.0)])
+@pytest.mark.parametrize(("scheme", "momentum"), [*RULES, ("heavy_ball", 0.99), ("nesterov", 0.0)])
 @pytest.mark.parametrize("curvature", [0.3, 1.0, 250.0])
 def test_the_recursion_is_stable_up_to_the_limit_and_not_beyond(
     scheme: Scheme, momentum: float, curvature: float
@@ -80,7 +73,7 @@ def test_the_recursion_is_stable_up_to_the_limit_and_not_beyond(
     assert full_batch_radius(scheme, 1.001 * limit, momentum, curvature) > 1
 
 
-@pytest.mark.parametrize(("scheme", "momentum"), SETTINGS)
+@pytest.mark.parametrize(("scheme", "momentum"), RULES)
 def test_the_noise_gain_is_the_variance_of_the_recursion(scheme: Scheme, momentum: float) -> None:
     buffer, x = update(scheme, 0.4, momentum)
     gradient = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
@@ -89,7 +82,7 @@ def test_the_noise_gain_is_the_variance_of_the_recursion(scheme: Scheme, momentu
     assert noise_gain(scheme, 0.4, momentum) == pytest.approx(variance, rel=1e-6)
 
 
-@pytest.mark.parametrize(("scheme", "momentum"), SETTINGS)
+@pytest.mark.parametrize(("scheme", "momentum"), RULES)
 @pytest.mark.parametrize("batch", [1, 8, 64])
 def test_equal_eigenvalues_have_the_exact_mini_batch_limit(
     scheme: Scheme, momentum: float, batch: int
@@ -100,20 +93,32 @@ def test_equal_eigenvalues_have_the_exact_mini_batch_limit(
 
 
 @pytest.mark.parametrize("name", SPECTRA)
-@pytest.mark.parametrize(("scheme", "momentum"), SETTINGS)
+@pytest.mark.parametrize(("scheme", "momentum"), RULES)
 def test_the_mini_batch_limit_is_a_close_lower_bound(scheme: Scheme, momentum: float, name: str) -> None:
-    """Within 13 % with tr(H^2) (median of all 0.4 %); Nesterov's at 0.9 within 18 % on these spectra."""
+    """With tr(H^2) at most 14 % below (median 0.5 %), but 26 % for Nesterov at 0.9; without it 44 %."""
+    floor = 0.74 if (scheme, momentum) == ("nesterov", 0.9) else 0.85
     spectrum = SPECTRA[name]
     for batch in (1, 8, 64):
         true = mean_square_threshold(scheme, momentum, spectrum, batch)
         trace, square = float(spectrum.sum()), float((spectrum**2).sum())
         found = mini_batch_limit(scheme, 1.0, trace, batch, momentum, square_trace=square)
         rough = mini_batch_limit(scheme, 1.0, trace, batch, momentum)
-        assert 0.8 * true <= found <= 1.0001 * true
-        assert 0.5 * true <= rough <= found * 1.0001
+        assert floor * true <= found <= 1.0001 * true
+        assert 0.55 * true <= rough <= 1.0001 * found
 
 
-@pytest.mark.parametrize(("scheme", "momentum"), SETTINGS)
+@pytest.mark.parametrize(("scheme", "momentum"), [*RULES, ("heavy_ball", 0.99), ("nesterov", 0.99)])
+def test_below_the_mini_batch_limit_every_spectrum_is_stable(scheme: Scheme, momentum: float) -> None:
+    rng = np.random.default_rng(0)
+    for size, power, batch in itertools.product((2, 10, 40), (1, 4, 10), (1, 4, 32, 512)):
+        spectrum = np.append(1.0, 0.01 + 0.99 * rng.uniform(size=size) ** power)
+        trace, square = float(spectrum.sum()), float((spectrum**2).sum())
+        for known in (square, None):
+            limit = mini_batch_limit(scheme, 1.0, trace, batch, momentum, square_trace=known)
+            assert second_moment_radius(scheme, 0.999 * limit, momentum, spectrum, batch) < 1
+
+
+@pytest.mark.parametrize(("scheme", "momentum"), RULES)
 def test_a_large_batch_has_the_full_batch_limit(scheme: Scheme, momentum: float) -> None:
     found = mini_batch_limit(scheme, 2.0, 30.0, 1e9, momentum)
     assert found == pytest.approx(learning_rate_limit(scheme, 2.0, momentum), rel=1e-4)

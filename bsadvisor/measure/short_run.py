@@ -1,0 +1,131 @@
+"""A few steps of training with the pair in use, taken back afterwards: does the run leave by itself?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsadvisor.measure.escape_direction import CERTIFICATE, one_sided
+from bsadvisor.measure.hessian import Hessian, double_backward_allowed
+from bsadvisor.measure.preserve import in_full_precision, parameters_kept, preserved
+from bsadvisor.measure.problem import Problem
+from bsadvisor.measure.sampler import Sampler
+from bsadvisor.random_state import seed_everything
+from bsadvisor.theory.stability import Scheme
+from bsadvisor.values import ShortRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What the optimizer in use does, and how often."""
+
+    scheme: Scheme
+    learning_rate: float
+    momentum: float
+    second_beta: float | None
+    """Of an adaptive optimizer's moving average of squared gradients; None: its preconditioner stays."""
+    taken: int
+    """Steps that this average has gathered: a young one follows new gradients faster."""
+    number: int
+    micro_batches: int
+    """Per step."""
+    micro_batch: int
+    """Examples."""
+
+
+def short_run(
+    problem: Problem,
+    sampler: Sampler,
+    steps: Steps,
+    *,
+    divide_by_examples: bool,
+    evaluated: int,
+    seed: int,
+    should_stop: Callable[[], bool],
+) -> ShortRun | None:
+    """The fall of the loss over a number of steps from the checkpoint; everything is as before afterwards.
+
+    Momentum starts at zero, and an adaptive optimizer's second moments at those of its checkpoint.
+
+    Args:
+        evaluated: micro-batches on which the loss is compared before and after.
+
+    Returns:
+        None where `should_stop` said so, or where the data ended.
+
+    Cost: one forward and backward pass over every example of the run; four copies of the parameters.
+    """
+    hessian = Hessian(problem=problem, seed=seed, divide_by=steps.micro_batch if divide_by_examples else 1)
+    held = sampler.curvature(0, evaluated, steps.micro_batch)
+    with preserved(problem.model), in_full_precision(problem.model), double_backward_allowed(problem.model):
+        seed_everything(seed)
+        before = _losses(hessian, held)
+        with parameters_kept(hessian.leaves):
+            if not _train(hessian, sampler, steps, seed, should_stop):
+                return None
+            after = _losses(hessian, held)
+    return ShortRun(steps=steps.number, loss_drop=one_sided(before - after, CERTIFICATE))
+
+
+def _train(
+    hessian: Hessian, sampler: Sampler, steps: Steps, seed: int, should_stop: Callable[[], bool]
+) -> bool:
+    update = _Update(steps, hessian.problem)
+    batches = sampler.random(steps.number * steps.micro_batches, steps.micro_batch, seed)
+    for step in range(steps.number):
+        gradient: Tensor | None = None
+        for part in range(steps.micro_batches):
+            batch = next(batches, None)
+            if batch is None or should_stop():
+                return False
+            found = hessian.gradient(batch, step * steps.micro_batches + part)
+            gradient = found if gradient is None else gradient.add_(found)
+        assert gradient is not None
+        change = update(gradient / steps.micro_batches)
+        with torch.no_grad():
+            for leaf, moved_by in zip(hessian.leaves, hessian.split(change), strict=True):
+                leaf.add_(moved_by)
+    return True
+
+
+class _Update:
+    """The optimizer's change of the parameters, from its gradients."""
+
+    def __init__(self, steps: Steps, problem: Problem) -> None:
+        self._steps = steps
+        self._taken = 0
+        self._root: Tensor | None = None
+        """1 / D: the root of the second moments, freed of the bias of their start at zero."""
+        self._momentum: Tensor | None = None
+        diagonal = problem.preconditioner
+        if diagonal is not None:
+            parts = [diagonal[name].detach().float().reshape(-1) for name in problem.parameters]
+            self._root = 1 / torch.cat(parts)
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        self._taken += 1
+        beta, scheme = self._steps.momentum, self._steps.scheme
+        if self._root is not None and self._steps.second_beta is not None:
+            second, age = self._steps.second_beta, self._steps.taken + self._taken
+            share = (1 - second) / (1 - second**age)  # of the newest gradient
+            self._root = torch.lerp(self._root.square(), gradient.square(), share).sqrt()
+        weight = 1 - beta if scheme == "ema" else 1.0
+        previous = torch.zeros_like(gradient) if self._momentum is None else self._momentum
+        self._momentum = beta * previous + weight * gradient
+        direction = self._momentum
+        if scheme == "gradient_descent":
+            direction = gradient
+        elif scheme == "nesterov":
+            direction = gradient + beta * self._momentum
+        elif scheme == "ema":
+            direction = self._momentum / (1 - beta**self._taken)
+        return -self._steps.learning_rate * (direction if self._root is None else direction / self._root)
+
+
+def _losses(hessian: Hessian, batches: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([float(hessian.loss(batch, number)) for number, batch in enumerate(batches)])

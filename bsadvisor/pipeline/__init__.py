@@ -1,0 +1,74 @@
+"""Each journey on half a page: request -> target -> measurements -> advice -> report.
+
+`session` is what the phases share; `measuring` runs them (`gradient_phase`, `curvature_phase`), and
+`advising` makes a report of what they found. Those load torch: they are imported inside the functions
+here, so that `--help`, `show` and `explain` stay quick.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bsadvisor.pipeline.session import Session, StopSignal, Stopwatch
+from bsadvisor.values import ProbeSettings, ProgressCallback, Report, SelftestResult, TargetRequest
+
+__all__ = ["Session", "StopSignal", "Stopwatch", "probe", "selftest"]
+
+
+def probe(
+    request: TargetRequest,
+    settings: ProbeSettings,
+    *,
+    progress: ProgressCallback,
+    notify: Callable[[str], None],
+    stop: StopSignal,
+    resume: Path | None = None,
+    sidecar: Path | None = None,
+) -> Report:
+    """Measure a target and advise on it.
+
+    Args:
+        request: where the target is.
+        settings: how long and how precisely to measure.
+        progress: told of every micro-batch.
+        notify: told, in a sentence, what a waiting person should know.
+        stop: ends the measuring early; the report is then partial.
+        resume: saved statistics to go on from.
+        sidecar: where the statistics of an unfinished probe are saved.
+
+    Raises:
+        BsadvisorError: the target cannot be loaded or run.
+        KeyboardInterrupt: stopped before anything was measured.
+    """
+    stop.deferred = True  # an import of torch must not be torn
+    from bsadvisor.measure.state import read_saved_probe
+    from bsadvisor.pipeline.advising import advise
+    from bsadvisor.pipeline.measuring import measure
+    from bsadvisor.target.factory import load
+
+    stop.release()
+    saved = read_saved_probe(resume) if resume else None
+    if saved:
+        settings = replace(settings, seed=saved.seed, micro_batch=saved.micro_batch)
+    began = time.perf_counter()
+    target = load(request, notify=notify)
+    loaded = time.perf_counter()
+    watch = Stopwatch(budget=settings.time_budget, began=loaded)
+    session = Session(target=target, settings=settings, watch=watch, progress=progress, stop=stop)
+    stop.deferred = True
+    try:
+        measured = measure(session, saved, sidecar)
+    finally:
+        stop.deferred = False
+    return advise(session, measured, load_seconds=loaded - began)
+
+
+def selftest(device: str | None, seed: int, progress: Callable[[str], None]) -> tuple[SelftestResult, ...]:
+    """Problems with known answers through the real measuring code, on this machine and device."""
+    from bsadvisor.measure.selftest import run_selftest
+    from bsadvisor.target.device import find_device
+
+    return run_selftest(find_device(device), seed, progress)

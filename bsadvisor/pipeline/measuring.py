@@ -1,0 +1,111 @@
+"""Everything that is measured of one target, phase after phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bsadvisor.advise.remarks import is_zero
+from bsadvisor.measure.curvature import CurvatureUnavailableError
+from bsadvisor.measure.line_search import CHUNKS, MIN_CHUNKS, LineSearch, line_search
+from bsadvisor.measure.state import SavedProbe, save_probe
+from bsadvisor.measure.statistics import order_p_value
+from bsadvisor.pipeline.curvature_phase import CurvaturePhase, measure_curvature
+from bsadvisor.pipeline.gradient_phase import GradientPhase, measure_gradient
+from bsadvisor.pipeline.session import Session
+from bsadvisor.values import (
+    AssumptionFacts,
+    GradientStats,
+    ProbeRun,
+    Progress,
+    SecondsPerPhase,
+)
+
+LINE_SEARCH_SHARE = 8
+"""One example tried for this many measured: ten forward passes over them cost half a gradient phase."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What the session found."""
+
+    run: ProbeRun
+    gradient: GradientStats
+    assumptions: AssumptionFacts
+    line_search: LineSearch | None
+    curvature: CurvaturePhase | None
+
+
+def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -> Measured:
+    """Gradient, line search, curvature; what is unfinished is saved in the sidecar."""
+    gradient = measure_gradient(session, saved)
+    searched = _line_search(session, gradient)
+    before = session.watch.seconds
+    assumptions = _about_the_run(session, gradient)
+    curved: CurvaturePhase | None = None
+    if session.settings.curvature and not session.stop.requested and not is_zero(gradient.stats):
+        try:
+            curved = measure_curvature(session, gradient, searched.loss.value if searched else None)
+            assumptions = replace(assumptions, curvature_by_differences=curved.by_differences)
+        except CurvatureUnavailableError as problem:
+            assumptions = replace(assumptions, curvature_problem=str(problem))
+    stopped_by = "interrupt" if session.stop.requested else gradient.stopped_by
+    if sidecar and stopped_by in ("interrupt", "time", "max_examples"):
+        save_probe(sidecar, gradient.probe, session.identity)
+    return Measured(
+        run=ProbeRun(
+            examples=gradient.probe.accumulator.num_examples,
+            micro_batch_size=gradient.probe.micro_batch,
+            micro_batches=gradient.probe.accumulator.num_micro_batches,
+            stopped_by=stopped_by,
+            seconds=session.watch.seconds,
+            seconds_per_phase=SecondsPerPhase(
+                gradient=gradient.seconds,
+                line_search=before - gradient.seconds,
+                curvature=session.watch.seconds - before if curved else None,
+            ),
+            seed=session.settings.seed,
+        ),
+        gradient=gradient.stats if curved is None else _with_curvature(gradient.stats, curved),
+        assumptions=assumptions,
+        line_search=searched,
+        curvature=curved,
+    )
+
+
+def _line_search(session: Session, gradient: GradientPhase) -> LineSearch | None:
+    """Along the measured mean gradient, where it is more than noise."""
+    if gradient.stats.noise_scale_simple.value is None or session.stop.requested:
+        return None
+    accumulator, sampler = gradient.probe.accumulator, gradient.sampler
+    examples = min(sampler.num_line_search, max(accumulator.num_examples // LINE_SEARCH_SHARE, 4 * CHUNKS))
+    size = max(1, min(gradient.probe.micro_batch, examples // (MIN_CHUNKS if gradient.couples else CHUNKS)))
+    session.progress(Progress(phase="line search", done=0, total=None))
+    return line_search(
+        session.target,
+        sampler.line_search(examples // size, size),
+        accumulator.total_gradient(),
+        weight=accumulator.total_weight,
+        divide_by=size if gradient.sums_loss else 1,
+        confidence=session.settings.confidence,
+        seed=session.settings.seed,
+        should_stop=session.is_over,
+    )
+
+
+def _about_the_run(session: Session, gradient: GradientPhase) -> AssumptionFacts:
+    data = session.target.data
+    return replace(
+        gradient.assumptions,
+        single_class=gradient.probe.single_class,
+        dropped_examples=data.dropped,
+        order_p_value=order_p_value(gradient.probe) if data.size is None else None,
+    )
+
+
+def _with_curvature(stats: GradientStats, curved: CurvaturePhase) -> GradientStats:
+    return replace(
+        stats,
+        noise_scale=curved.noise_scale,
+        noise_scale_gauss_newton=curved.noise_scale_gauss_newton,
+    )

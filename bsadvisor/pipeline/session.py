@@ -1,0 +1,78 @@
+"""One probe of one target: what all its phases share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from bsadvisor.values import ProbeSettings, ProgressCallback
+
+if TYPE_CHECKING:
+    from bsadvisor.target.factory import Target
+
+
+class StopSignal:
+    """Says that someone wants to stop; heeded between micro-batches while `deferred`."""
+
+    def __init__(self) -> None:
+        self.reason: Literal["interrupt", "terminate"] | None = None
+        self.deferred = False
+
+    def release(self) -> None:
+        """No longer defer; what was asked for meanwhile happens now."""
+        self.deferred = False
+        if self.requested:
+            raise KeyboardInterrupt
+
+    def request(self, reason: Literal["interrupt", "terminate"]) -> None:
+        """Ask for an early end."""
+        self.reason = reason
+
+    @property
+    def requested(self) -> bool:
+        return self.reason is not None
+
+
+@dataclass(kw_only=True)
+class Stopwatch:
+    """Seconds since the measuring began, and the time that is left."""
+
+    budget: float
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until `share` of the budget is spent."""
+        return self.budget * share - self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One probe of one target."""
+
+    target: Target
+    settings: ProbeSettings
+    watch: Stopwatch
+    progress: ProgressCallback
+    stop: StopSignal
+
+    @property
+    def identity(self) -> str:
+        """Tells one target from another, for `--resume`."""
+        about = self.target.description
+        parts = (
+            about.model,
+            about.trainable_parameters,
+            about.checkpoint_sha256,
+            about.dataset_size,
+            about.dtype,
+        )
+        return "|".join(map(str, parts))
+
+    def is_over(self) -> bool:
+        """Whether time is up, or someone wants to stop."""
+        return self.stop.requested or self.watch.left() <= 0

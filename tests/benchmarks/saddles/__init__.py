@@ -1,0 +1,1 @@
+"""Saddle verdicts against brute force: cases, what is true of them, and a judge."""
