@@ -484,5 +484,5 @@ def test_the_measurement_repeats_and_follows_the_seed() -> None:
     model = mlp(nn.Dropout(0.5))
     first, again, other = (measured(Net(model, table()), seed=seed).products for seed in (0, 0, 1))
     assert first is not None and again is not None and other is not None
-    assert np.array_equal(first.curved, again.curved)
-    assert not np.array_equal(first.curved, other.curved)
+    assert np.array_equal(first.products, again.products)
+    assert not np.array_equal(first.products, other.products)
