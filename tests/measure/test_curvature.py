@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from bsadvisor.advise.curvature_plan import CurvaturePlan
 from bsadvisor.errors import DataError
-from bsadvisor.measure import curvature as phase
 from bsadvisor.measure.curvature import (
     CurvatureProbe,
     CurvatureUnavailableError,
     MeasuredCurvature,
     OutOfMemoryForProductsError,
 )
+from bsadvisor.measure.gauss_newton import GaussNewton
 from bsadvisor.measure.hessian import Hessian
 from bsadvisor.measure.known_answers import Table
 from bsadvisor.measure.sampler import Sampler
@@ -228,7 +228,7 @@ def test_sparse_gradients_of_embeddings_are_measured() -> None:
     model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Tanh(), nn.Linear(4, 3))
     rows = torch.stack([torch.arange(512.0) % 9, torch.arange(512.0) % 3], dim=1)
     dense = copy.deepcopy(model)
-    dense[0].sparse = False  # type: ignore[union-attr]
+    setattr(dense[0], "sparse", False)  # noqa: B010
     with unchanged(model):
         found = measured(Net(model, rows, loss))
     wanted = measured(Net(dense, rows, loss))
@@ -312,7 +312,8 @@ def test_a_summed_loss_is_divided() -> None:
 def test_a_gauss_newton_matrix_is_measured_where_the_loss_bends_down() -> None:
     def bending_down(model: Any, batch: Tensor) -> Tensor:
         output = model(batch[:, :-1])
-        return (output.square().mean() + 1).log() - 3 * output.square().mean()
+        size: Tensor = output.square().mean()
+        return (size + 1).log() - 3 * size
 
     found = measured(Net(mlp(), table(), bending_down))
     assert found.plain_products is not None and not bends_up(found.plain_products)
@@ -346,7 +347,8 @@ def test_a_piecewise_linear_loss_has_no_curvature_at_all() -> None:
 def overflowing(model: Any, batch: Tensor) -> Tensor:
     """Its gradient is finite, its second derivative is not: that of sqrt at zero."""
     weight = model.weight
-    return cross_entropy(model, batch) + (weight - weight.detach()).abs().pow(1.5).sum()
+    bent: Tensor = (weight - weight.detach()).abs().pow(1.5).sum()
+    return cross_entropy(model, batch) + bent
 
 
 def test_products_that_are_not_finite_are_told_in_a_sentence() -> None:
@@ -392,7 +394,7 @@ def test_a_failure_of_the_gauss_newton_matrix_leaves_the_rest(monkeypatch: pytes
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("derivative for x is not implemented")
 
-    monkeypatch.setattr(phase.GaussNewton, "multiply", refuse)
+    monkeypatch.setattr(GaussNewton, "multiply", refuse)
     found = measured(Net(mlp(), table(), lambda model, batch: -model(batch[:, :-1]).square().mean()))
     assert found.products is not None and found.spectrum is not None
     assert found.gauss_newton_products is None

@@ -149,7 +149,9 @@ def closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hessian, "multiply", multiply)
     monkeypatch.setattr(Hessian, "add_product", add)
     monkeypatch.setattr(Hessian, "inner_products", inner)
-    monkeypatch.setattr(Hessian, "gradient", lambda *given: multiply(*given, []).gradient)
+    monkeypatch.setattr(
+        Hessian, "gradient", lambda *given: multiply(given[0], given[1], given[2], []).gradient
+    )
     monkeypatch.setattr(phase, "choose_method", lambda *_: ("exact", None))
     monkeypatch.setattr(CurvatureProbe, "_escape", lambda *_: None)
 
@@ -246,7 +248,7 @@ def test_what_was_found_on_its_own_examples_would_not_bound_the_ends(monkeypatch
 @pytest.mark.parametrize("factor", [0.25, 3.0])
 def test_a_noise_that_is_far_off_would_be_noticed(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     closed_form(monkeypatch)
-    right = phase.unit_products
+    right = unit_products
 
     def wrong(*given: Any, **options: Any) -> CurvatureProducts | None:
         found = right(*given, **options)

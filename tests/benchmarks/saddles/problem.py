@@ -42,7 +42,7 @@ class SaddleTask(Task):
     pair: Pair
     optimizer_state: dict[str, Any] | None = None
 
-    def loss(self, batch: Sequence[Tensor]) -> Tensor:
+    def loss(self, batch: Sequence[Tensor], *, full_precision: bool = False) -> Tensor:
         return self.loss_of(self.model, batch)
 
     def loss_of(self, model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
