@@ -42,9 +42,10 @@ LEAST_ITERATIONS = 16
 CHECKED_EXAMPLES, CHECKED_BATCHES = 2, 4
 """On which exact products are compared with differences."""
 
-# What each part costs, in forward and backward passes over one example.
-PASSES_PER_GRADIENT, PASSES_PER_PRODUCT, PASSES_PER_LOSS = 1.5, 2.0, 0.4
-GAUSS_NEWTON_PASSES = 5.0
+# What each part costs, in forward and backward passes: `python -m tests.benchmarks.hessian_cost`.
+PASSES_PER_GRADIENT, PASSES_PER_PRODUCT, PASSES_PER_LOSS = 1.2, 1.9, 0.5
+PASSES_PER_DIFFERENCE = 2.5
+GAUSS_NEWTON_PASSES = 4.5
 
 SCANNED_LOSSES = 21
 
@@ -350,5 +351,5 @@ class CurvatureProbe:
 def _passes(hessian: Hessian, products: int) -> float:
     """Over one example, for a gradient and so many products."""
     if hessian.method == "finite_differences":
-        return 2.0 * products
+        return PASSES_PER_DIFFERENCE * products
     return PASSES_PER_GRADIENT + PASSES_PER_PRODUCT * products

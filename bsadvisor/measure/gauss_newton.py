@@ -43,12 +43,13 @@ class GaussNewton(Hessian):
             if not reached:
                 raise NoOutputError
             used, bends = zip(*reached, strict=True)
-            products = [self._product(used, bends, self._scaled(vector)) for vector in vectors]
-            gradient = torch.autograd.grad(loss, self.leaves, allow_unused=True)
-        return Products(
-            gradient=self._scaled(self.flat(gradient)),
-            products=[self._scaled(self.flat(parts)) for parts in products],
-        )
+            # Flat at once, so that no parts live on beside it.
+            products = [
+                self._scaled(self.flat(self._product(used, bends, self.displacement(vector))))
+                for vector in vectors
+            ]
+            gradient = self.flat(torch.autograd.grad(loss, self.leaves, allow_unused=True))
+        return Products(gradient=self._scaled(gradient), products=products)
 
     def _product(
         self, outputs: Sequence[Tensor], slopes: Sequence[Tensor], vector: Tensor

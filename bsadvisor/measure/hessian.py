@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bsadvisor.errors import is_out_of_memory
@@ -201,15 +202,27 @@ class Hessian:
         parts = torch.autograd.grad(loss(), self.leaves, create_graph=True, allow_unused=True)
         if gradient is not None:
             gradient([None if part is None else part.detach() for part in parts])
-        # The derivative of g'v is Hv; the gradient itself need not live on for it.
-        slopes = [_slope(parts, self.split(direction)) for direction in directions]
+        # Where the graph of the gradient ends; the gradient itself need not live on.
+        ends = [
+            (index, get_gradient_edge(_dense(part)))
+            for index, part in enumerate(parts)
+            if part is not None and part.requires_grad
+        ]
         del parts
-        for index, slope in enumerate(slopes):
-            if slope is None:
-                product(index, [None] * len(self.leaves))
-                continue
-            keep = index + 1 < len(slopes)
-            product(index, torch.autograd.grad(slope, self.leaves, retain_graph=keep, allow_unused=True))
+        for index, direction in enumerate(directions):
+            product(index, self._through(ends, direction, keep=index + 1 < len(directions)))
+
+    def _through(self, ends: Sequence[tuple[int, GradientEdge]], direction: Tensor, *, keep: bool) -> Parts:
+        if not ends:
+            return [None] * len(self.leaves)
+        parts = self.split(direction)
+        return torch.autograd.grad(
+            [edge for _, edge in ends],
+            self.leaves,
+            grad_outputs=[parts[index] for index, _ in ends],
+            retain_graph=keep,
+            allow_unused=True,
+        )
 
     def _by_differences(
         self,
@@ -256,13 +269,6 @@ class Hessian:
 
 def _dense(part: Tensor) -> Tensor:
     return part.to_dense() if part.is_sparse else part
-
-
-def _slope(parts: Parts, direction: Sequence[Tensor]) -> Tensor | None:
-    """g'v with its graph; None where the gradient is constant."""
-    pairs = [(part, v) for part, v in zip(parts, direction, strict=True) if part is not None]
-    slopes = [(_dense(part) * v).sum() for part, v in pairs if part.requires_grad]
-    return torch.stack(slopes).sum() if slopes else None
 
 
 def _difference(ahead: Tensor | None, behind: Tensor | None, step: float) -> Tensor | None:

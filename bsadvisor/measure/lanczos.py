@@ -13,7 +13,7 @@ from torch import Tensor
 from bsadvisor.measure.norms import check_finite, inner_product, squared_norm
 from bsadvisor.theory.noise_scale import Array
 
-Product = Callable[[Tensor, Tensor], None]
+Product = Callable[[Tensor, Tensor], object]
 """Adds H v of its first argument to its second."""
 
 BREAKDOWN = 8.0

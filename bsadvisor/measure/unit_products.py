@@ -62,6 +62,7 @@ def unit_products(
         found = matrix.multiply(batches[number], number, [partner])
         collected.add(found.gradient, found.products[0], partner)
         partner = found.gradient
+        del found  # with its product, before the next one is made
     return collected.products(examples)
 
 

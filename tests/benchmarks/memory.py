@@ -90,6 +90,9 @@ def run_curvature(task: Task) -> int:
         direction_batches=2,
         certificate_batches=4,
         iterations=3,
+        search_direction_batches=2,
+        search_certificate_batches=4,
+        search_iterations=3,
     )
     probe = CurvatureProbe(
         task,

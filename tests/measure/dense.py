@@ -34,7 +34,7 @@ def dense_hessian(model: nn.Module, loss: Loss, batch: Tensor) -> Tensor:
 
 def dense_gauss_newton(
     model: nn.Module, outputs: Callable[[Any], Tensor], loss: Callable[[Tensor], Tensor]
-) -> Tensor:
+) -> Any:
     """J'LJ of a loss of one flat vector of outputs, J one row at a time."""
     flat = weights_of(model).requires_grad_()
     found = outputs(with_weights(model, flat))

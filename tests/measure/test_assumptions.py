@@ -48,7 +48,7 @@ def test_a_summed_loss_that_can_be_negative_is_a_sum() -> None:
 class Masked(Net):
     """Every example is a sequence of six tokens, of which only the positive ones count."""
 
-    def loss(self, batch: Tensor) -> Tensor:
+    def loss(self, batch: Tensor, *, full_precision: bool = False) -> Tensor:
         values, mask = batch[:, :-1], batch[:, :-1] > 0
         errors: Tensor = (self.model(values).mean(1, keepdim=True) - values) ** 2 * mask
         return errors.sum() / mask.sum()
@@ -64,7 +64,7 @@ def test_a_mean_over_unmasked_tokens_is_recognised() -> None:
 class PerExample(Masked):
     """Masked too, but averaged within each example first."""
 
-    def loss(self, batch: Tensor) -> Tensor:
+    def loss(self, batch: Tensor, *, full_precision: bool = False) -> Tensor:
         values, mask = batch[:, :-1], batch[:, :-1] > 0
         errors: Tensor = (self.model(values).mean(1, keepdim=True) - values) ** 2 * mask
         return (errors.sum(1) / mask.sum(1).clamp(min=1)).mean()

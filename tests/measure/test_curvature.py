@@ -17,23 +17,31 @@ from torch import Tensor, nn
 
 from bsadvisor.advise.curvature_plan import CurvaturePlan
 from bsadvisor.errors import DataError
-from bsadvisor.measure import curvature as phase
 from bsadvisor.measure.curvature import (
     CurvatureProbe,
     CurvatureUnavailableError,
     MeasuredCurvature,
     OutOfMemoryForProductsError,
 )
+from bsadvisor.measure.gauss_newton import GaussNewton
 from bsadvisor.measure.hessian import Hessian
 from bsadvisor.measure.known_answers import Table
 from bsadvisor.measure.sampler import Sampler
+from bsadvisor.theory.curvature_noise import bends_up
 from tests.measure.dense import dense_hessian
 from tests.measure.test_gradients import Net, table
 from tests.measure.test_hessian import Custom, cross_entropy
 from tests.worlds import bent_quadratic, quadratic
 
 PLAN = CurvaturePlan(
-    micro_batch=8, noise_batches=16, direction_batches=4, certificate_batches=8, iterations=6
+    micro_batch=8,
+    noise_batches=16,
+    direction_batches=4,
+    certificate_batches=8,
+    iterations=6,
+    search_direction_batches=4,
+    search_certificate_batches=4,
+    search_iterations=6,
 )
 PARTS = ["the curvature along the gradient", "the ends of the spectrum"]
 
@@ -175,7 +183,7 @@ def test_every_kind_of_model_is_measured_and_as_before(kind: str) -> None:
     with unchanged(model):
         found = measured(net)
     assert found.method == method and (found.method_reason is None) == (method == "exact")
-    assert found.products is not None and np.isfinite(found.products.curved).all()
+    assert found.products is not None and np.isfinite(found.products.products).all()
     assert found.spectrum is not None
     extremes = found.spectrum.extremes
     assert extremes.lowest.value <= extremes.highest.value and extremes.highest.value > 0
@@ -207,7 +215,7 @@ def test_a_compiled_model_is_measured_as_if_it_were_not(backend: str) -> None:
         found = measured(Net(compiled, table()))
     assert found.method == "exact"
     assert found.products is not None and wanted.products is not None
-    assert found.products.curved == pytest.approx(wanted.products.curved, rel=1e-4, abs=1e-9)
+    assert found.products.products == pytest.approx(wanted.products.products, rel=1e-4, abs=1e-9)
     assert torch.equal(compiled(table()[:8, :-1]), before)
     torch.compiler.reset()
 
@@ -220,12 +228,12 @@ def test_sparse_gradients_of_embeddings_are_measured() -> None:
     model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Tanh(), nn.Linear(4, 3))
     rows = torch.stack([torch.arange(512.0) % 9, torch.arange(512.0) % 3], dim=1)
     dense = copy.deepcopy(model)
-    dense[0].sparse = False  # type: ignore[union-attr]
+    setattr(dense[0], "sparse", False)  # noqa: B010
     with unchanged(model):
         found = measured(Net(model, rows, loss))
     wanted = measured(Net(dense, rows, loss))
     assert found.products is not None and wanted.products is not None
-    assert found.products.curved == pytest.approx(wanted.products.curved, rel=1e-4, abs=1e-9)
+    assert found.products.products == pytest.approx(wanted.products.products, rel=1e-4, abs=1e-9)
 
 
 def test_bfloat16_weights_are_multiplied_in_float32() -> None:
@@ -233,7 +241,7 @@ def test_bfloat16_weights_are_multiplied_in_float32() -> None:
     wanted = measured(Net(copy.deepcopy(narrow).float(), table()))
     found = measured(Net(narrow, table()))
     assert found.products is not None and wanted.products is not None
-    assert found.products.curved == pytest.approx(wanted.products.curved, rel=1e-6)
+    assert found.products.products == pytest.approx(wanted.products.products, rel=1e-6)
     assert found.spectrum is not None and wanted.spectrum is not None
     assert found.spectrum.extremes.highest.value == pytest.approx(wanted.spectrum.extremes.highest.value)
 
@@ -250,7 +258,14 @@ def test_buffers_that_are_replaced_are_the_same_objects_again() -> None:
 def test_both_ends_and_the_trace_are_those_of_the_dense_hessian() -> None:
     model, rows = mlp().double(), table(512)
     plan = CurvaturePlan(
-        micro_batch=32, noise_batches=16, direction_batches=12, certificate_batches=4, iterations=83
+        micro_batch=32,
+        noise_batches=16,
+        direction_batches=12,
+        certificate_batches=4,
+        iterations=83,
+        search_direction_batches=4,
+        search_certificate_batches=4,
+        search_iterations=6,
     )
     net = Net(model, rows)
     found = measured(net, plan=plan).spectrum
@@ -291,19 +306,20 @@ def test_a_summed_loss_is_divided() -> None:
     mean = measured(bent_quadratic("definite"))
     total = measured(bent_quadratic("definite", reduction="sum"), divide_by_examples=True)
     assert mean.products is not None and total.products is not None
-    assert total.products.curved == pytest.approx(mean.products.curved, rel=1e-4)
+    assert total.products.products == pytest.approx(mean.products.products, rel=1e-4)
 
 
 def test_a_gauss_newton_matrix_is_measured_where_the_loss_bends_down() -> None:
     def bending_down(model: Any, batch: Tensor) -> Tensor:
         output = model(batch[:, :-1])
-        return (output.square().mean() + 1).log() - 3 * output.square().mean()
+        size: Tensor = output.square().mean()
+        return (size + 1).log() - 3 * size
 
     found = measured(Net(mlp(), table(), bending_down))
-    assert found.plain_products is not None and not found.plain_products.bends_up
+    assert found.plain_products is not None and not bends_up(found.plain_products)
     assert found.gauss_newton_products is not None
     world = measured(bent_quadratic("definite"))
-    assert world.plain_products is not None and world.plain_products.bends_up
+    assert world.plain_products is not None and bends_up(world.plain_products)
     assert world.gauss_newton_products is None
 
 
@@ -322,7 +338,7 @@ def test_a_piecewise_linear_loss_has_no_curvature_at_all() -> None:
     net = Net(nn.Linear(6, 3), table(), lambda model, batch: (model(batch[:, :-1]) - 1).abs().mean())
     found = measured(net)
     assert found.method == "exact"
-    assert found.products is not None and not found.products.curved.any()
+    assert found.products is not None and not found.products.products.any()
     assert found.spectrum is not None
     assert found.spectrum.extremes.lowest.value == found.spectrum.extremes.highest.value == 0
     assert not found.spectrum.lowest.negative and found.escape is None
@@ -331,7 +347,8 @@ def test_a_piecewise_linear_loss_has_no_curvature_at_all() -> None:
 def overflowing(model: Any, batch: Tensor) -> Tensor:
     """Its gradient is finite, its second derivative is not: that of sqrt at zero."""
     weight = model.weight
-    return cross_entropy(model, batch) + (weight - weight.detach()).abs().pow(1.5).sum()
+    bent: Tensor = (weight - weight.detach()).abs().pow(1.5).sum()
+    return cross_entropy(model, batch) + bent
 
 
 def test_products_that_are_not_finite_are_told_in_a_sentence() -> None:
@@ -377,7 +394,7 @@ def test_a_failure_of_the_gauss_newton_matrix_leaves_the_rest(monkeypatch: pytes
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("derivative for x is not implemented")
 
-    monkeypatch.setattr(phase.GaussNewton, "multiply", refuse)
+    monkeypatch.setattr(GaussNewton, "multiply", refuse)
     found = measured(Net(mlp(), table(), lambda model, batch: -model(batch[:, :-1]).square().mean()))
     assert found.products is not None and found.spectrum is not None
     assert found.gauss_newton_products is None
@@ -386,7 +403,14 @@ def test_a_failure_of_the_gauss_newton_matrix_leaves_the_rest(monkeypatch: pytes
 @pytest.mark.parametrize("rows", [8, 20, 60, 127])
 def test_too_few_examples_for_any_part_are_told(rows: int) -> None:
     plan = CurvaturePlan(
-        micro_batch=8, noise_batches=16, direction_batches=14, certificate_batches=1, iterations=6
+        micro_batch=8,
+        noise_batches=16,
+        direction_batches=14,
+        certificate_batches=1,
+        iterations=6,
+        search_direction_batches=4,
+        search_certificate_batches=4,
+        search_iterations=6,
     )
     with pytest.raises(CurvatureUnavailableError, match="too few examples"):
         measured(Net(mlp(), table(rows)), plan=plan)
@@ -394,7 +418,14 @@ def test_too_few_examples_for_any_part_are_told(rows: int) -> None:
 
 def test_without_a_certificate_the_rest_is_measured() -> None:
     plan = CurvaturePlan(
-        micro_batch=8, noise_batches=16, direction_batches=16, certificate_batches=8, iterations=6
+        micro_batch=8,
+        noise_batches=16,
+        direction_batches=16,
+        certificate_batches=8,
+        iterations=6,
+        search_direction_batches=4,
+        search_certificate_batches=4,
+        search_iterations=6,
     )
     found = measured(Net(mlp(), table(146)), plan=plan)
     assert found.products is not None and found.spectrum is None and found.escape is None
@@ -455,5 +486,5 @@ def test_the_measurement_repeats_and_follows_the_seed() -> None:
     model = mlp(nn.Dropout(0.5))
     first, again, other = (measured(Net(model, table()), seed=seed).products for seed in (0, 0, 1))
     assert first is not None and again is not None and other is not None
-    assert np.array_equal(first.curved, again.curved)
-    assert not np.array_equal(first.curved, other.curved)
+    assert np.array_equal(first.products, again.products)
+    assert not np.array_equal(first.products, other.products)

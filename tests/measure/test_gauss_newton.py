@@ -86,7 +86,8 @@ def test_products_are_those_of_the_dense_matrix(form: str) -> None:
 def test_a_loss_of_an_output_and_of_what_it_was_made_of_counts_each_once() -> None:
     def loss(model: Any, batch: Tensor) -> Tensor:
         output = model(batch[:, :-1])
-        return classify(lambda inputs: output, batch) + (output.hidden.exp() * output.logits.sum()).mean()
+        extra: Tensor = (output.hidden.exp() * output.logits.sum()).mean()
+        return classify(lambda inputs: output, batch) + extra
 
     def of_outputs(flat: Tensor) -> Tensor:
         logits, hidden = flat[: 12 * 3].view(-1, 3), flat[12 * 3 :].view(-1, 4)
@@ -108,11 +109,12 @@ def test_a_loss_of_an_output_and_of_what_it_was_made_of_counts_each_once() -> No
 def test_two_calls_of_the_model_are_one_output() -> None:
     def contrast(model: Any, batch: Tensor) -> Tensor:
         first, second = model(batch[:, :-1]), model(batch[:, :-1].flip(0))
-        return (first * second).square().mean()
+        product: Tensor = first * second
+        return product.square().mean()
 
     def of_outputs(flat: Tensor) -> Tensor:
-        first, second = flat.view(2, -1, 3)
-        return (first * second).square().mean()
+        product: Tensor = flat.view(2, -1, 3).prod(0)
+        return product.square().mean()
 
     def outputs(call: Any) -> Tensor:
         return torch.cat([call(batch[:, :-1]).flatten(), call(batch[:, :-1].flip(0)).flatten()])
@@ -143,7 +145,8 @@ def test_scale_and_divisor_are_those_of_the_hessian() -> None:
 def test_an_output_that_the_loss_is_linear_in_bends_nothing() -> None:
     def loss(model: Any, batch: Tensor) -> Tensor:
         output = model(batch[:, :-1])
-        return output.logits.square().mean() + output.hidden.mean()
+        value: Tensor = output.logits.square().mean() + output.hidden.mean()
+        return value
 
     def of_outputs(flat: Tensor) -> Tensor:
         return flat.square().mean()

@@ -76,7 +76,7 @@ def test_a_summed_loss_is_divided(method: Method) -> None:
 
 
 def test_two_calls_of_the_model_in_one_loss_are_both_differentiated() -> None:
-    def contrast(model: Any, batch: Tensor) -> Tensor:
+    def contrast(model: Any, batch: Tensor) -> Any:
         return (model(batch[:, :-1]) * model(batch[:, :-1].flip(0))).square().mean()
 
     model, batch = bent(), table(8).double()
@@ -128,7 +128,7 @@ def test_frozen_unused_and_tied_weights_are_multiplied(method: Method) -> None:
             self.again.weight = self.into.weight
             self.frozen.requires_grad_(False)
 
-        def forward(self, inputs: Tensor) -> Tensor:
+        def forward(self, inputs: Tensor) -> Any:
             hidden: Tensor = self.frozen(self.into(inputs).tanh())
             return self.again(hidden.tanh())[:, :3]
 
@@ -183,9 +183,9 @@ def test_sparse_gradients_of_embeddings_are_multiplied(method: Method) -> None:
     batch = torch.tensor([[1.0, 0.0], [3.0, 2.0], [1.0, 1.0]], dtype=torch.float64)
     hessian = Hessian(problem=Net(model, batch, loss), seed=0, method=method)
     (vector,) = vectors(hessian, 1)
-    model[0].sparse = False  # type: ignore[union-attr]
+    setattr(model[0], "sparse", False)  # noqa: B010
     matrix = dense_hessian(model, loss, batch)
-    model[0].sparse = True  # type: ignore[union-attr]
+    setattr(model[0], "sparse", True)  # noqa: B010
     assert relative(hessian.multiply(batch, 0, [vector]).products[0], matrix @ vector) < 1e-5
 
 
@@ -203,7 +203,7 @@ class Once(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
+    def backward(ctx: Any, slope: Tensor) -> Any:
         (result,) = ctx.saved_tensors
         return slope * (1 - result.square())
 
@@ -212,7 +212,7 @@ class Silent(Once):
     """Its backward takes the saved tensor for a constant."""
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
+    def backward(ctx: Any, slope: Tensor) -> Any:
         (result,) = ctx.saved_tensors
         return slope * (1 - result.detach().square())
 
@@ -221,7 +221,7 @@ class Raising(Once):
     """Its backward refuses to be differentiated."""
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
+    def backward(ctx: Any, slope: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise AssertionError("no second derivative\nsorry")
         (result,) = ctx.saved_tensors
@@ -232,7 +232,7 @@ class Right(Once):
     """Its backward is differentiable."""
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
+    def backward(ctx: Any, slope: Tensor) -> Any:
         (result,) = ctx.saved_tensors
         return slope * (1 - result.square())
 
@@ -248,7 +248,8 @@ class Custom(nn.Module):
         self.head = nn.Linear(width, 3)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        result: Tensor = self.head(self.functions[self.kind].apply(self.layers(inputs)))
+        activation: Any = self.functions[self.kind].apply
+        result: Tensor = self.head(activation(self.layers(inputs)))
         return result
 
 

@@ -14,7 +14,7 @@ from bsadvisor.measure.lanczos import Extremes, RitzPair, lanczos
 SIZE = 60
 
 
-def symmetric(eigenvalues: Any, seed: int = 0) -> Tensor:
+def symmetric(eigenvalues: Any, seed: int = 0) -> Any:
     """A matrix with these eigenvalues along random directions."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)

@@ -17,7 +17,8 @@ from bsadvisor.measure.curvature import CurvatureProbe, MeasuredCurvature
 from bsadvisor.measure.curvature_stats import curvature_stats, mean_estimate, noise_scale
 from bsadvisor.measure.hessian import Hessian, Products
 from bsadvisor.measure.sampler import Sampler
-from bsadvisor.measure.unit_products import UnitProducts, unit_products
+from bsadvisor.measure.unit_products import unit_products
+from bsadvisor.theory.curvature_noise import CurvatureProducts, bends_up
 from bsadvisor.values import Estimate
 from tests.worlds import BentQuadratic, bent_quadratic
 
@@ -45,27 +46,27 @@ class Matrices:
         return self.gradients[batch]
 
 
-def products_of(matrices: Any, units: int, sizes: Sequence[int], **options: Any) -> UnitProducts:
+def products_of(matrices: Any, units: int, sizes: Sequence[int], **options: Any) -> CurvatureProducts:
     found = unit_products(matrices, range(units), examples=4, sizes=sizes, seed=0, **options)
     assert found is not None
     return found
 
 
 def test_every_hessian_meets_the_next_ones_gradient() -> None:
-    units, matrices = 7, Matrices(7, 5)
+    units, matrices = 17, Matrices(17, 5)
     found = products_of(matrices, units, [2, 3])
     partners = matrices.gradients.roll(-1, 0)
     turned = torch.einsum("kij,kj->ki", matrices.hessians, partners)
-    assert found.curved == pytest.approx((turned @ matrices.gradients.T).numpy(), rel=1e-4, abs=1e-5)
+    assert found.products == pytest.approx((turned @ matrices.gradients.T).numpy(), rel=1e-4, abs=1e-5)
     gram = (matrices.gradients @ matrices.gradients.T).numpy()
     assert found.gram == pytest.approx(gram, rel=1e-4, abs=1e-5)
-    assert found.curved_total == pytest.approx(float(turned.sum(0) @ matrices.gradients.sum(0)), rel=1e-4)
-    assert found.total_squared_norm == pytest.approx(gram.sum(), rel=1e-4)
-    assert found.examples == 4 and matrices.numbers == list(range(7))[::-1]
+    assert found.summed_product == pytest.approx(float(turned.sum(0) @ matrices.gradients.sum(0)), rel=1e-4)
+    assert found.summed_squared_norm == pytest.approx(gram.sum(), rel=1e-4)
+    assert found.examples == 4 and matrices.numbers == list(range(17))[::-1]
 
 
 def test_sketches_of_long_vectors_keep_the_exact_entries_exact() -> None:
-    units, size = 6, 20_000
+    units, size = 16, 20_000
 
     class Long(Matrices):
         def __init__(self) -> None:
@@ -83,10 +84,10 @@ def test_sketches_of_long_vectors_keep_the_exact_entries_exact() -> None:
     wanted = (turned @ matrices.gradients.double().T).numpy()
     at = np.arange(units)
     for columns in (at, (at + 1) % units):
-        assert found.curved[at, columns] == pytest.approx(wanted[at, columns], rel=1e-5)
-    assert found.curved == pytest.approx(wanted, rel=0.1)
-    assert not np.allclose(found.curved, wanted, rtol=1e-5)  # the others are sketched
-    assert found.curved_total == pytest.approx(wanted.sum(), rel=1e-5)
+        assert found.products[at, columns] == pytest.approx(wanted[at, columns], rel=1e-5)
+    assert found.products == pytest.approx(wanted, rel=0.2)
+    assert not np.allclose(found.products, wanted, rtol=1e-5)  # the others are sketched
+    assert found.summed_product == pytest.approx(wanted.sum(), rel=1e-5)
 
 
 def test_the_sign_of_the_gradients_curvature_leaves_out_shared_examples() -> None:
@@ -103,25 +104,25 @@ def test_the_sign_of_the_gradients_curvature_leaves_out_shared_examples() -> Non
             return Products(gradient=self.gradients[batch], products=[bend * vector for vector in vectors])
 
     found = products_of(Shared(), 20, [21])
-    assert found.curved_total > 0 and not found.bends_up
+    assert found.summed_product > 0 and not bends_up(found)
 
 
 @pytest.mark.parametrize("where", ["gradients", "hessians"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_told(where: str, bad: float) -> None:
-    matrices = Matrices(5, 4)
+    matrices = Matrices(16, 4)
     getattr(matrices, where)[2, 1] = bad
     with pytest.raises(FloatingPointError, match="not finite"):
-        products_of(matrices, 5, [4])
+        products_of(matrices, 16, [4])
 
 
 def test_a_stop_leaves_nothing_half_done() -> None:
     answers = iter([False, False, True])
-    matrices = Matrices(5, 4)
+    matrices = Matrices(16, 4)
     found = unit_products(
-        matrices, range(5), examples=4, sizes=[4], seed=0, should_stop=lambda: next(answers)
+        matrices, range(16), examples=4, sizes=[4], seed=0, should_stop=lambda: next(answers)
     )
-    assert found is None and matrices.numbers == [4, 3]
+    assert found is None and matrices.numbers == [15, 14]
 
 
 # --- coverage, in worlds whose examples have Hessians of their own ---
@@ -148,13 +149,22 @@ def closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hessian, "multiply", multiply)
     monkeypatch.setattr(Hessian, "add_product", add)
     monkeypatch.setattr(Hessian, "inner_products", inner)
-    monkeypatch.setattr(Hessian, "gradient", lambda *given: multiply(*given, []).gradient)
+    monkeypatch.setattr(
+        Hessian, "gradient", lambda *given: multiply(given[0], given[1], given[2], []).gradient
+    )
     monkeypatch.setattr(phase, "choose_method", lambda *_: ("exact", None))
     monkeypatch.setattr(CurvatureProbe, "_escape", lambda *_: None)
 
 
 PLAN = CurvaturePlan(
-    micro_batch=16, noise_batches=20, direction_batches=2, certificate_batches=16, iterations=6
+    micro_batch=16,
+    noise_batches=20,
+    direction_batches=2,
+    certificate_batches=16,
+    iterations=6,
+    search_direction_batches=4,
+    search_certificate_batches=4,
+    search_iterations=6,
 )
 EXAMPLES = 512
 
@@ -173,7 +183,7 @@ def test_the_closed_form_is_what_autograd_finds(monkeypatch: pytest.MonkeyPatch)
     closed_form(monkeypatch)
     found = measured(world, 0)
     assert found.products is not None and wanted.products is not None
-    assert found.products.curved == pytest.approx(wanted.products.curved, rel=1e-4, abs=1e-5)
+    assert found.products.products == pytest.approx(wanted.products.products, rel=1e-4, abs=1e-5)
     assert found.spectrum is not None and wanted.spectrum is not None
     assert found.spectrum.lowest.curvatures == pytest.approx(wanted.spectrum.lowest.curvatures, abs=1e-4)
 
@@ -217,6 +227,7 @@ def coverage(kind: str, probes: int = PROBES) -> dict[str, float]:
 def test_intervals_cover_the_truth_of_the_population(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     closed_form(monkeypatch)
     found = coverage(kind)
+    assert found.pop("B_noise is told") >= 0.5  # else the interval would cover by being endless
     one_sided = {name: found.pop(name) for name in ("lambda_max.low", "lambda_min.high")}
     assert min(found.values()) >= 0.93, found
     assert min(one_sided.values()) >= 0.97, one_sided
@@ -237,9 +248,9 @@ def test_what_was_found_on_its_own_examples_would_not_bound_the_ends(monkeypatch
 @pytest.mark.parametrize("factor", [0.25, 3.0])
 def test_a_noise_that_is_far_off_would_be_noticed(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     closed_form(monkeypatch)
-    right = phase.unit_products
+    right = unit_products
 
-    def wrong(*given: Any, **options: Any) -> UnitProducts | None:
+    def wrong(*given: Any, **options: Any) -> CurvatureProducts | None:
         found = right(*given, **options)
         return found and replace(found, examples=int(found.examples * factor))
 
