@@ -171,8 +171,8 @@ def small_tasks() -> Iterator[Task]:
             yield trained(transformer, steps, adamw(1e-3))
 
 
-OPTIMIZERS = {"SGD": lambda: sgd(0.05, 0.9), "AdamW": lambda: adamw(3e-3)}
-"""By name in the checkpoints of `checkpoints`."""
+OPTIMIZERS = {"SGD": sgd(0.05, 0.9), "AdamW": adamw(3e-3)}
+"""Of `checkpoints`."""
 
 LOCAL_CONTEXT = 16
 LOCAL_SEQUENCES = 2000
@@ -190,7 +190,7 @@ def checkpoints() -> Iterator[Task]:
                 task = Task(
                     name=f"{name}, {optimizer}, step {steps}", model=build(), inputs=inputs, targets=targets
                 )
-                yield trained(task, steps, make(), keep_geometry=True)
+                yield trained(task, steps, make, keep_geometry=True)
 
 
 def _models() -> Iterator[tuple[str, Callable[[], nn.Module], Tensor, Tensor, tuple[int, int]]]:
@@ -200,8 +200,8 @@ def _models() -> Iterator[tuple[str, Callable[[], nn.Module], Tensor, Tensor, tu
     text = shakespeare(LOCAL_SEQUENCES)
     if text is not None:
         inputs, targets, vocabulary = text
-        short = (part[:, :LOCAL_CONTEXT].contiguous() for part in (inputs, targets))
-        yield "transformer", lambda: _transformer(vocabulary), *short, (15, 300)
+        inputs, targets = inputs[:, :LOCAL_CONTEXT].contiguous(), targets[:, :LOCAL_CONTEXT].contiguous()
+        yield "transformer", lambda: _transformer(vocabulary), inputs, targets, (15, 300)
 
 
 def _mlp() -> nn.Module:

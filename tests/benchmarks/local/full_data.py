@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -114,8 +115,9 @@ class FullData:
         signed = len(ups) * (self.gradient(ups) - gradient) - len(downs) * (self.gradient(downs) - gradient)
         return self.scale * signed / math.sqrt(self.size)
 
-    def _chunks(self) -> tuple[Tensor, ...]:
-        return torch.arange(self.size).split(CHUNK)
+    def _chunks(self) -> Sequence[Tensor]:
+        chunks: Sequence[Tensor] = torch.arange(self.size).split(CHUNK)
+        return chunks
 
     def _mean_loss(self, rows: Tensor) -> Tensor:
         return self.task.loss((self.task.inputs[rows], self.task.targets[rows]))

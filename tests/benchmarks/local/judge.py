@@ -33,7 +33,8 @@ FROM_PROBE: Mapping[str, Method] = {
     "line held back, exact tr": methods.line_held_back,
     "line tilted, exact tr": methods.line_tilted,
     "line on own examples, exact tr": methods.line_own,
-    "line tilted, tr by forward passes": methods.two_lines,
+    "line tilted, tr by forward passes": methods.line_tilted_forward,
+    "own examples, tr by forward passes": methods.line_own_forward,
 }
 """One answer per seed."""
 
@@ -150,7 +151,7 @@ def table(given: Sequence[Answer]) -> Iterator[str]:
 def _line(found: Sequence[Answer]) -> str:
     first = found[0]
     rate, decrease = np.exp(
-        np.log([(one.learning_rate, one.loss_decrease) for one in found]).mean(0)
+        np.log([(one.learning_rate or 0.0, one.loss_decrease or 0.0) for one in found]).mean(0)
     )
     return (
         f"  {first.method:34} {first.batch_size:5} {rate:10.3g} {first.true_learning_rate:10.3g}"

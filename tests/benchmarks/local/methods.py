@@ -239,43 +239,52 @@ def line_held_back(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int
 
 def line_tilted(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
     """As above; all measured examples give the slope, those held back only what bends the line."""
-    probe = checkpoint.probe(seed)
-    held, measured = _halves(checkpoint.task, probe)
-    update = measured.update(torch.arange(measured.size))
-    found = float(held.gradient(torch.arange(held.size)) @ update)
-    line = _line(held, measured).tilted(_slope(checkpoint, seed) - found)
-    return line.curve(checkpoint.row.curvature.of_noise, batch_sizes)
+    held, measured = _halves(checkpoint.task, checkpoint.probe(seed))
+    return _tilted(checkpoint, seed, held, measured).curve(checkpoint.row.curvature.of_noise, batch_sizes)
 
 
 def line_own(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
     """The line on the examples that made the update, less the slope tr(D Sigma)/n that they owe to it."""
     _, measured = _halves(checkpoint.task, checkpoint.probe(seed))
-    gradient = measured.gradient(torch.arange(measured.size))
-    found = float(gradient @ (measured.scale * gradient))
-    line = _line(measured, measured).tilted(_slope(checkpoint, seed) - found)
-    return line.curve(checkpoint.row.curvature.of_noise, batch_sizes)
+    return _tilted(checkpoint, seed, measured, measured).curve(checkpoint.row.curvature.of_noise, batch_sizes)
 
 
-def two_lines(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
-    """The tilted line, and the noise's curvature from steps along micro-batch updates: no second derivatives.
-
-    Steps along g + (h_k - g) and g - (h_k - g), for micro-batch updates h_k: their mean loss less that
-    of g is eta^2 tr(DHD Sigma) / 2b.
-    """
+def line_tilted_forward(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
+    """The tilted line, and the curvature of the noise from steps along noisy updates: no second derivatives."""
     probe = checkpoint.probe(seed)
     held, measured = _halves(checkpoint.task, probe)
+    return _tilted(checkpoint, seed, held, measured).curve(
+        _noise_curvature(held, measured, probe), batch_sizes
+    )
+
+
+def line_own_forward(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
+    """As above, on the examples that made the update."""
+    probe = checkpoint.probe(seed)
+    _, measured = _halves(checkpoint.task, probe)
+    return _tilted(checkpoint, seed, measured, measured).curve(
+        _noise_curvature(measured, measured, probe), batch_sizes
+    )
+
+
+def _tilted(checkpoint: Checkpoint, seed: int, tried: FullData, measured: FullData) -> Line:
+    """The line on some examples with the slope that all data has: the population's G'DG and tr(D Sigma)/N."""
+    probe = checkpoint.probe(seed)
     update = measured.update(torch.arange(measured.size))
-    found = float(held.gradient(torch.arange(held.size)) @ update)
-    line = _line(held, measured).tilted(_slope(checkpoint, seed) - found)
-    return line.curve(_noise_curvature(held, measured, probe), batch_sizes)
+    found = float(tried.gradient(torch.arange(tried.size)) @ update)
+    return _line(tried, measured).tilted(probe.slope + probe.trace / checkpoint.row.examples - found)
 
 
-def _noise_curvature(held: FullData, measured: FullData, probe: Probe) -> float:
+def _noise_curvature(tried: FullData, measured: FullData, probe: Probe) -> float:
+    """tr(DHD Sigma) where steps g + (h_k - g) and g - (h_k - g) end, for micro-batch updates h_k.
+
+    Their mean loss less that of g is eta^2 tr(DHD Sigma) / 2b.
+    """
     update = measured.update(torch.arange(measured.size))
     size, step = probe.micro_batch, _first_step(probe)
     noises = [measured.update(rows) - update for rows in torch.arange(measured.size).split(size)]
-    tried = [held.loss(step * (update + sign * noise)) for noise in noises[:DIRECTIONS] for sign in (1, -1)]
-    excess = float(np.mean(tried)) - held.loss(step * update)
+    losses = [tried.loss(step * (update + sign * noise)) for noise in noises[:DIRECTIONS] for sign in (1, -1)]
+    excess = float(np.mean(losses)) - tried.loss(step * update)
     return 2 * size * excess / (step**2 * (1 - size / measured.size))
 
 
@@ -283,12 +292,6 @@ def _first_step(probe: Probe) -> float:
     """A step that should be near the best at the micro-batch's size."""
     curve = _from_line_search(probe, probe.noise_scale, [probe.micro_batch])
     return curve[probe.micro_batch][0] if curve else probe.micro_batch / probe.examples
-
-
-def _slope(checkpoint: Checkpoint, seed: int) -> float:
-    """G'DG of all data: the population's and tr(D Sigma)/N."""
-    probe = checkpoint.probe(seed)
-    return probe.slope + probe.trace / checkpoint.row.examples
 
 
 def _line(tried: FullData, measured: FullData) -> Line:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from tests.benchmarks.tasks import Task, checkpoints
 
 RESULTS = Path(__file__).parents[1] / "results" / "local-truth.json"
 BATCH_SIZES = (4, 16, 64, 256, 1024)
-GRID = 1.3 ** np.arange(-1, 2)
+GRID: Array = 1.3 ** np.arange(-1.0, 2.0)
 BLOCK = 16
 """Batches between looks at the standard errors."""
 
@@ -94,7 +93,7 @@ class Sample:
         """The decreases less what a regression on the controls, the last one shifted, explains of them."""
         centred = self.controls - self.controls.mean(0)
         weights, *_ = np.linalg.lstsq(centred, self.decreases - self.decreases.mean(0))
-        table: Array = self.decreases - (self.controls + [0.0, shift]) @ weights
+        table: Array = self.decreases - (self.controls + np.array([0.0, shift])) @ weights
         return table
 
 
@@ -279,4 +278,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
