@@ -5,7 +5,7 @@
 Every method answers for every stored checkpoint and batch size (`tests.benchmarks.local.truth`), from
 several seeds of the probe: each seed is a point. xF is exp(mean |log(predicted / true)|); beside it the
 share of points within a factor 1.5, and the share that the method answers at all. The constant guess is the geometric mean of
-the other tasks' truths at that B. `BSADVISOR_DATA` names the folder of tinyshakespeare.txt.
+the other checkpoints' truths at that B: of all, or of those with the same optimizer. `BSADVISOR_DATA` names the folder of tinyshakespeare.txt.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ FROM_PROBE: Mapping[str, Method] = {
     "line held back, exact tr": methods.line_held_back,
     "line tilted, exact tr": methods.line_tilted,
     "line on own examples, exact tr": methods.line_own,
-    "line tilted, tr by forward passes": methods.line_tilted_forward,
-    "own examples, tr by forward passes": methods.line_own_forward,
+    "line tilted, 16 HVPs": methods.line_tilted_probed,
+    "line on own examples, 16 HVPs": methods.line_own_probed,
+    "line on own examples, forward only": methods.line_own_forward,
 }
 """One answer per seed."""
 
@@ -80,6 +81,13 @@ def answers(checkpoint: Checkpoint, seeds: Sequence[int], rest: Sequence[Row]) -
         yield from _compared(checkpoint.row, name, 0, method(checkpoint, sizes, 0))
     if rest:
         yield from _compared(checkpoint.row, "constant guess", 0, constant(rest))
+    alike = [row for row in rest if _optimizer(row) == _optimizer(checkpoint.row)]
+    if alike:
+        yield from _compared(checkpoint.row, "constant guess, same optimizer", 0, constant(alike))
+
+
+def _optimizer(row: Row) -> str:
+    return row.task.split(", ")[1]
 
 
 def constant(rest: Sequence[Row]) -> Curve:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bsadvisor import pipeline
 from bsadvisor.advise.local_curve import local_curve, noise_free
@@ -204,7 +205,10 @@ def _best(rates: Array, decreases: Array) -> tuple[float, float]:
 # --- from the line along the probe's gradient ----------------------------------------------------------
 
 DIRECTIONS = 16
-"""Micro-batch gradients along which steps are tried."""
+"""Micro-batch updates along which steps are tried, or curvature is measured."""
+
+ROUNDS = 2
+"""The second one tries steps of the size that the first one finds best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,22 +253,31 @@ def line_own(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> C
     return _tilted(checkpoint, seed, measured, measured).curve(checkpoint.row.curvature.of_noise, batch_sizes)
 
 
-def line_tilted_forward(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
-    """The tilted line, and the curvature of the noise from steps along noisy updates: no second derivatives."""
-    probe = checkpoint.probe(seed)
-    held, measured = _halves(checkpoint.task, probe)
-    return _tilted(checkpoint, seed, held, measured).curve(
-        _noise_curvature(held, measured, probe), batch_sizes
-    )
+def line_tilted_probed(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
+    """The tilted line; curvature of the noise on the examples held back, along a few micro-batch updates."""
+    held, measured = _halves(checkpoint.task, checkpoint.probe(seed))
+    noise = _curvature_of(_noises(measured, checkpoint.probe(seed)), held)
+    return _tilted(checkpoint, seed, held, measured).curve(noise, batch_sizes)
+
+
+def line_own_probed(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
+    """As above, on the examples that made the updates."""
+    _, measured = _halves(checkpoint.task, checkpoint.probe(seed))
+    noise = _curvature_of(_noises(measured, checkpoint.probe(seed)), measured)
+    return _tilted(checkpoint, seed, measured, measured).curve(noise, batch_sizes)
 
 
 def line_own_forward(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
-    """As above, on the examples that made the update."""
+    """As above, with the curvature from steps along noisy updates: forward passes alone."""
     probe = checkpoint.probe(seed)
     _, measured = _halves(checkpoint.task, probe)
-    return _tilted(checkpoint, seed, measured, measured).curve(
-        _noise_curvature(measured, measured, probe), batch_sizes
-    )
+    line = _tilted(checkpoint, seed, measured, measured)
+    noises, size = _noises(measured, probe), probe.micro_batch
+    step = _first_step(probe)
+    for _ in range(ROUNDS):
+        noise = _curvature_by_steps(noises, measured, step, size)
+        step = line.curve(noise, [size]).get(size, (step / 4, 0.0))[0]
+    return line.curve(noise, batch_sizes)
 
 
 def _tilted(checkpoint: Checkpoint, seed: int, tried: FullData, measured: FullData) -> Line:
@@ -275,17 +288,26 @@ def _tilted(checkpoint: Checkpoint, seed: int, tried: FullData, measured: FullDa
     return _line(tried, measured).tilted(probe.slope + probe.trace / checkpoint.row.examples - found)
 
 
-def _noise_curvature(tried: FullData, measured: FullData, probe: Probe) -> float:
-    """tr(DHD Sigma) where steps g + (h_k - g) and g - (h_k - g) end, for micro-batch updates h_k.
+def _noises(measured: FullData, probe: Probe) -> list[Tensor]:
+    """Deviations of micro-batch updates from their mean, scaled to the covariance of one example's."""
+    update, size = measured.update(torch.arange(measured.size)), probe.micro_batch
+    scale = math.sqrt(size / (1 - size / measured.size))
+    chunks = torch.arange(measured.size).split(size)[:DIRECTIONS]
+    return [scale * (measured.update(rows) - update) for rows in chunks]
 
-    Their mean loss less that of g is eta^2 tr(DHD Sigma) / 2b.
-    """
+
+def _curvature_of(noises: Sequence[Tensor], tried: FullData) -> float:
+    """tr(DHD Sigma) by second derivatives on some examples."""
+    return float(np.mean([tried.curvature_along(noise) for noise in noises]))
+
+
+def _curvature_by_steps(noises: Sequence[Tensor], measured: FullData, step: float, size: int) -> float:
+    """tr(DHD Sigma) where steps along g + e and g - e end: their mean loss less that of g, e of a micro-batch."""
     update = measured.update(torch.arange(measured.size))
-    size, step = probe.micro_batch, _first_step(probe)
-    noises = [measured.update(rows) - update for rows in torch.arange(measured.size).split(size)]
-    losses = [tried.loss(step * (update + sign * noise)) for noise in noises[:DIRECTIONS] for sign in (1, -1)]
-    excess = float(np.mean(losses)) - tried.loss(step * update)
-    return 2 * size * excess / (step**2 * (1 - size / measured.size))
+    shares = [noise / math.sqrt(size) for noise in noises]
+    losses = [measured.loss(step * (update + sign * share)) for share in shares for sign in (1, -1)]
+    excess = float(np.mean(losses)) - measured.loss(step * update)
+    return 2 * size * excess / step**2
 
 
 def _first_step(probe: Probe) -> float:

@@ -25,7 +25,8 @@ class Regression(Task):
 
     def loss(self, batch: Sequence[Tensor]) -> Tensor:
         inputs, targets = batch
-        return (self.model(inputs).squeeze(1) - targets).square().mean() / 2
+        error: Tensor = self.model(inputs).squeeze(1) - targets
+        return error.square().mean() / 2
 
 
 def regression(preconditioned: bool) -> Regression:
