@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.benchmarks.local import methods
-from tests.benchmarks.local.methods import Checkpoint, Curve, Method
+from tests.benchmarks.local import lines, methods
+from tests.benchmarks.local.probes import Checkpoint, Curve, Method
 from tests.benchmarks.local.truth import Row, read
 from tests.benchmarks.tasks import checkpoints
 
@@ -30,12 +30,12 @@ FROM_PROBE: Mapping[str, Method] = {
     "line search, B_simple": methods.with_simple,
     "line search, exact B_noise": methods.with_exact_noise,
     "line search, exact eta tr / slope": methods.with_exact_slope,
-    "line held back, exact tr": methods.line_held_back,
-    "line tilted, exact tr": methods.line_tilted,
-    "line on own examples, exact tr": methods.line_own,
-    "line tilted, 16 HVPs": methods.line_tilted_probed,
-    "line on own examples, 16 HVPs": methods.line_own_probed,
-    "line on own examples, forward only": methods.line_own_forward,
+    "line held back, exact tr": lines.held_back,
+    "line tilted, exact tr": lines.tilted,
+    "line on own examples, exact tr": lines.own,
+    "line tilted, 16 HVPs": lines.tilted_probed,
+    "line on own examples, 16 HVPs": lines.own_probed,
+    "line on own examples, forward only": lines.own_forward,
 }
 """One answer per seed."""
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.benchmarks.local import methods
+from tests.benchmarks.local import lines, methods
 from tests.benchmarks.local.full_data import Curvature, full_data
 from tests.benchmarks.local.judge import Answer, constant, score
-from tests.benchmarks.local.methods import Checkpoint
+from tests.benchmarks.local.probes import Checkpoint
 from tests.benchmarks.local.truth import Effort, Row, measure, read
 from tests.benchmarks.tasks import Task, checkpoints
 
@@ -89,10 +89,18 @@ def test_the_line_along_measured_updates_comes_near_the_stored_truth_of_a_real_t
     task = next(checkpoints())
     row = next(row for row in read() if row.task == task.name)
     sizes = [point.batch_size for point in row.points]
-    curve = methods.line_own(Checkpoint(task=task, row=row), sizes, 0)
+    curve = lines.own(Checkpoint(task=task, row=row), sizes, 0)
     for point in row.points:
         assert 1 / 1.5 < curve[point.batch_size][0] / point.learning_rate < 1.5
         assert 1 / 1.5 < curve[point.batch_size][1] / point.loss_decrease < 1.5
+
+
+def test_a_tilted_line_begins_with_the_slope_of_all_data() -> None:
+    task = next(checkpoints())
+    checkpoint = Checkpoint(task=task, row=next(row for row in read() if row.task == task.name))
+    held, measured = lines.halves(task, checkpoint.probe(0))
+    line = lines.tilted_line(checkpoint, 0, held, measured)
+    assert line.decreases[0] / line.rates[0] == pytest.approx(checkpoint.row.curvature.slope, rel=0.05)
 
 
 def test_a_guess_is_the_geometric_mean_of_the_other_truths() -> None:
