@@ -36,6 +36,8 @@ FROM_PROBE: Mapping[str, Method] = {
     "line tilted, 16 HVPs": lines.tilted_probed,
     "line on own examples, 16 HVPs": lines.own_probed,
     "line on own examples, forward only": lines.own_forward,
+    "line on 256 own, forward only": lines.part_forward,
+    "line tilted, forward only": lines.tilted_forward,
 }
 """One answer per seed."""
 

@@ -24,6 +24,9 @@ from tests.benchmarks.tasks import Task
 DIRECTIONS = 16
 """Micro-batch updates along which steps are tried, or curvature is measured."""
 
+PART = 256
+"""Examples on which steps are tried, where not on all."""
+
 ROUNDS = 2
 """The second one tries steps of the size that the first one finds best."""
 
@@ -87,14 +90,39 @@ def own_probed(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) ->
 
 
 def own_forward(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
-    """As above, with the curvature from steps along noisy updates: forward passes alone."""
+    """As above, with the curvature from forward passes alone.
+
+    Steps along g + e and g - e end, for a micro-batch update g + e, at a mean loss that is
+    eta^2 tr(DHD Sigma) / 2b above that of g: with the curvature where the step ends.
+    """
+    _, measured = halves(checkpoint.task, checkpoint.probe(seed))
+    return _forward(checkpoint, batch_sizes, seed, measured, measured)
+
+
+def part_forward(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
+    """As above, on a part of the examples that made the update."""
+    _, measured = halves(checkpoint.task, checkpoint.probe(seed))
+    rows = ((measured.task.inputs[:PART], measured.task.targets[:PART]),)
+    return _forward(checkpoint, batch_sizes, seed, _only(checkpoint.task, rows), measured)
+
+
+def tilted_forward(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -> Curve:
+    """As above, on the examples held back."""
+    held, measured = halves(checkpoint.task, checkpoint.probe(seed))
+    return _forward(checkpoint, batch_sizes, seed, held, measured)
+
+
+def _forward(
+    checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int, tried: FullData, measured: FullData
+) -> Curve:
     probe = checkpoint.probe(seed)
-    _, measured = halves(checkpoint.task, probe)
-    line = tilted_line(checkpoint, seed, measured, measured)
-    noises, size = _noises(measured, probe), probe.micro_batch
+    line = tilted_line(checkpoint, seed, tried, measured)
+    update, noises, size = _update(measured), _noises(measured, probe), probe.micro_batch
     step = _first_step(probe)
     for _ in range(ROUNDS):
-        noise = _curvature_by_steps(noises, measured, step, size)
+        shares = [step * noise / math.sqrt(size) for noise in noises]
+        losses = [tried.loss(step * update + sign * share) for share in shares for sign in (1, -1)]
+        noise = 2 * size * (float(np.mean(losses)) - tried.loss(step * update)) / step**2
         step = line.curve(noise, [size]).get(size, (step / 4, 0.0))[0]
     return line.curve(noise, batch_sizes)
 
@@ -102,14 +130,14 @@ def own_forward(checkpoint: Checkpoint, batch_sizes: Sequence[int], seed: int) -
 def tilted_line(checkpoint: Checkpoint, seed: int, tried: FullData, measured: FullData) -> Line:
     """The line on some examples with the slope that all data has: the population's G'DG and tr(D Sigma)/N."""
     probe = checkpoint.probe(seed)
-    update = measured.update(torch.arange(measured.size))
+    update = _update(measured)
     found = float(tried.gradient(torch.arange(tried.size)) @ update)
     return _line(tried, measured).tilted(probe.slope + probe.trace / checkpoint.row.examples - found)
 
 
 def _noises(measured: FullData, probe: Probe) -> list[Tensor]:
     """Deviations of micro-batch updates from their mean, scaled to the covariance of one example's."""
-    update, size = measured.update(torch.arange(measured.size)), probe.micro_batch
+    update, size = _update(measured), probe.micro_batch
     scale = math.sqrt(size / (1 - size / measured.size))
     chunks = torch.arange(measured.size).split(size)[:DIRECTIONS]
     return [scale * (measured.update(rows) - update) for rows in chunks]
@@ -120,13 +148,8 @@ def _curvature_of(noises: Sequence[Tensor], tried: FullData) -> float:
     return float(np.mean([tried.curvature_along(noise) for noise in noises]))
 
 
-def _curvature_by_steps(noises: Sequence[Tensor], measured: FullData, step: float, size: int) -> float:
-    """tr(DHD Sigma) where steps along g + e and g - e end: their mean loss less that of g, e of a micro-batch."""
-    update = measured.update(torch.arange(measured.size))
-    shares = [noise / math.sqrt(size) for noise in noises]
-    losses = [measured.loss(step * (update + sign * share)) for share in shares for sign in (1, -1)]
-    excess = float(np.mean(losses)) - measured.loss(step * update)
-    return 2 * size * excess / step**2
+def _update(measured: FullData) -> Tensor:
+    return measured.update(torch.arange(measured.size))
 
 
 def _first_step(probe: Probe) -> float:
@@ -137,7 +160,7 @@ def _first_step(probe: Probe) -> float:
 
 def _line(tried: FullData, measured: FullData) -> Line:
     """Steps in factors of 1.5 around the one that takes the loss off to first order."""
-    update = measured.update(torch.arange(measured.size))
+    update = _update(measured)
     gradient = tried.gradient(torch.arange(tried.size))
     start = tried.loss(torch.zeros_like(update))
     rates = start / abs(float(gradient @ update)) * 1.5 ** np.arange(-18.0, 6.0)

@@ -265,11 +265,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="checkpoints whose name holds this")
+    parser.add_argument("--only", default="", help="checkpoints whose name ends with this")
     parser.add_argument("--write", action="store_true", help="store the rows beside the other results")
     arguments = parser.parse_args()
     for task in checkpoints():
-        if arguments.only not in task.name:
+        if not task.name.endswith(arguments.only):
             continue
         row = measure(task, EFFORTS["transformer" in task.name])
         print(*lines(row), sep="\n", flush=True)
