@@ -1,6 +1,6 @@
 """How far are predicted best steps, and their loss decreases, from the brute-force truth?
 
-    python -m tests.benchmarks.local.judge [--seeds 5] [--write]
+    python -m tests.benchmarks.local.judge [--seeds 5] [--only NAME] [--write]
 
 Every method answers for every stored checkpoint and batch size (`tests.benchmarks.local.truth`), from
 several seeds of the probe: each seed is a point. xF is exp(mean |log(predicted / true)|); beside it the
@@ -24,6 +24,7 @@ from tests.benchmarks.local.probes import Checkpoint, Curve, Method
 from tests.benchmarks.local.truth import Row, read
 from tests.benchmarks.tasks import checkpoints
 
+GUESS = "constant guess"
 RESULTS = Path(__file__).parents[1] / "results" / "local.json"
 
 FROM_PROBE: Mapping[str, Method] = {
@@ -73,19 +74,23 @@ class Score:
     points: int
 
 
-def answers(checkpoint: Checkpoint, seeds: Sequence[int], rest: Sequence[Row]) -> Iterator[Answer]:
-    """Of all methods at one checkpoint; `rest` are the other tasks' truths."""
+def answers(checkpoint: Checkpoint, seeds: Sequence[int]) -> Iterator[Answer]:
+    """Of all methods at one checkpoint."""
     sizes = [point.batch_size for point in checkpoint.row.points]
     for name, method in FROM_PROBE.items():
         for seed in seeds:
             yield from _compared(checkpoint.row, name, seed, method(checkpoint, sizes, seed))
     for name, method in FROM_ALL_DATA.items():
         yield from _compared(checkpoint.row, name, 0, method(checkpoint, sizes, 0))
-    if rest:
-        yield from _compared(checkpoint.row, "constant guess", 0, constant(rest))
-    alike = [row for row in rest if _optimizer(row) == _optimizer(checkpoint.row)]
-    if alike:
-        yield from _compared(checkpoint.row, "constant guess, same optimizer", 0, constant(alike))
+
+
+def guesses(row: Row, rows: Sequence[Row]) -> Iterator[Answer]:
+    """What no measurement is needed for: the truths of the other checkpoints."""
+    rest = [other for other in rows if other.task != row.task]
+    alike = [other for other in rest if _optimizer(other) == _optimizer(row)]
+    for name, known in (("", rest), (", same optimizer", alike)):
+        if known:
+            yield from _compared(row, GUESS + name, 0, constant(known))
 
 
 def _optimizer(row: Row) -> str:
@@ -110,11 +115,16 @@ def _compared(row: Row, method: str, seed: int, curve: Curve) -> Iterator[Answer
             method=method,
             seed=seed,
             batch_size=point.batch_size,
-            learning_rate=rate,
-            loss_decrease=decrease,
+            learning_rate=_rounded(rate),
+            loss_decrease=_rounded(decrease),
             true_learning_rate=point.learning_rate,
             true_loss_decrease=point.loss_decrease,
         )
+
+
+def _rounded(value: float | None) -> float | None:
+    """Enough digits to judge by, and few enough to store."""
+    return None if value is None else float(f"{value:.4g}")
 
 
 def score(given: Sequence[Answer]) -> Score:
@@ -182,7 +192,10 @@ def summary(given: Sequence[Answer]) -> Iterator[str]:
     for task in dict.fromkeys(one.task for one in given):
         yield f"{task}: factor of eta, of the decrease"
         for method in dict.fromkeys(one.method for one in given):
-            found = score([one for one in given if (one.task, one.method) == (task, method)])
+            some = [one for one in given if (one.task, one.method) == (task, method)]
+            if not some:
+                continue
+            found = score(some)
             yield f"  {method:34} x{found.learning_rate_factor:.2f} x{found.loss_decrease_factor:.2f}"
 
 
@@ -192,31 +205,45 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--only", help="judge the checkpoints whose name ends with this; the others as stored"
+    )
     parser.add_argument("--write", action="store_true", help="store the answers beside the other results")
     arguments = parser.parse_args()
     rows = {row.task: row for row in read()}
-    given: list[Answer] = []
+    given = [] if arguments.only is None else _stored()
     for task in checkpoints():
-        if task.name in rows:
-            rest = [row for name, row in rows.items() if name != task.name]
-            given += answers(Checkpoint(task=task, row=rows[task.name]), range(arguments.seeds), rest)
+        if task.name in rows and task.name.endswith(arguments.only or ""):
+            given = [one for one in given if one.task != task.name]
+            given += answers(Checkpoint(task=task, row=rows[task.name]), range(arguments.seeds))
+            if arguments.write:
+                _write(given, list(rows.values()))
+    given += [one for row in rows.values() for one in guesses(row, list(rows.values()))]
     print(*table(given), *summary(given), sep="\n")
-    if arguments.write:
-        _write(given)
 
 
-def _write(given: Sequence[Answer]) -> None:
-    methods_found = dict.fromkeys(one.method for one in given)
+def _write(given: Sequence[Answer], rows: Sequence[Row]) -> None:
+    """An answer a line; the guesses need no storing."""
+    pooled = [*given, *(one for row in rows for one in guesses(row, rows))]
     stored = {
         "command": "BSADVISOR_DATA=... python -m tests.benchmarks.local.judge --write",
         "device": "cpu",
         "torch": torch.__version__,
         "pooled": {
-            name: asdict(score([one for one in given if one.method == name])) for name in methods_found
+            name: asdict(score([one for one in pooled if one.method == name]))
+            for name in dict.fromkeys(one.method for one in pooled)
         },
-        "rows": [asdict(one) for one in given],
+        "rows": [],
     }
-    RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(stored, indent=1).removesuffix("]\n}")
+    lines_of_rows = ",\n".join("  " + json.dumps(asdict(one)) for one in given)
+    RESULTS.write_text(f"{text}\n{lines_of_rows}\n ]\n}}\n", encoding="utf-8")
+
+
+def _stored() -> list[Answer]:
+    if not RESULTS.is_file():
+        return []
+    return [Answer(**row) for row in json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]]
 
 
 if __name__ == "__main__":
