@@ -18,7 +18,7 @@ CHUNK = 500
 """Examples of one pass: they fit in the processor's cache."""
 
 FLOAT64_PARAMETERS = 3000
-"""Larger models stay in float32, whose rounding is 1e-4 of the smallest decrease here."""
+"""Larger models stay in float32, whose rounding here is below 1e-4 of any decrease at the best step."""
 
 
 @dataclass(frozen=True, kw_only=True)
