@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from bsadvisor.target.data import DataSource, make_source
+from bsadvisor.target.second_moments import find_second_moments
 from bsadvisor.target.user_code import UserCode
 
 CONTEXT = 32
@@ -100,9 +101,14 @@ def shakespeare(sequences: int = 4000) -> tuple[Tensor, Tensor, int] | None:
 
 
 def trained(
-    task: Task, steps: int, optimizer: Callable[[Any], torch.optim.Optimizer], batch: int = 32
+    task: Task,
+    steps: int,
+    optimizer: Callable[[Any], torch.optim.Optimizer],
+    batch: int = 32,
+    *,
+    keep_geometry: bool = False,
 ) -> Task:
-    """Train in place: an early or middle checkpoint of a real run."""
+    """Train in place: an early or middle checkpoint of a real run, with its adaptive optimizer's D if asked."""
     generator = torch.Generator().manual_seed(0)
     stepper = optimizer(task.model.parameters())
     for _ in range(steps):
@@ -112,7 +118,23 @@ def trained(
         stepper.step()
     for parameter in task.model.parameters():
         parameter.grad = None
+    if keep_geometry:
+        task.preconditioner = _geometry(task, stepper)
     return task
+
+
+def _geometry(task: Task, optimizer: torch.optim.Optimizer) -> dict[str, Tensor] | None:
+    """The frozen D; its mean stands in where no gradient came yet, for 1 / eps is no step that Adam ever takes."""
+    name = type(optimizer).__name__.lower()
+    scales = find_second_moments(name, task.model, optimizer, None).preconditioner
+    if scales is None:
+        return None
+    return {name: _seen_only(scale, optimizer.param_groups[0]["eps"]) for name, scale in scales.items()}
+
+
+def _seen_only(scale: Tensor, eps: float) -> Tensor:
+    seen = scale * eps < 0.5
+    return torch.where(seen, scale, scale[seen].mean())
 
 
 def sgd(rate: float, momentum: float = 0.0) -> Callable[[Any], torch.optim.Optimizer]:
@@ -147,3 +169,51 @@ def small_tasks() -> Iterator[Task]:
                 targets=targets,
             )
             yield trained(transformer, steps, adamw(1e-3))
+
+
+OPTIMIZERS = {"SGD": sgd(0.05, 0.9), "AdamW": adamw(3e-3)}
+"""Of `checkpoints`."""
+
+LOCAL_CONTEXT = 16
+LOCAL_SEQUENCES = 2000
+
+
+def checkpoints() -> Iterator[Task]:
+    """MLP, ConvNet and, where the text is at hand, transformer; SGD with momentum and AdamW; early and mid training.
+
+    The data of a checkpoint is all the data there is: the truth about a step is taken over all of it.
+    """
+    for name, build, inputs, targets, stages in _models():
+        for optimizer, make in OPTIMIZERS.items():
+            for steps in stages:
+                torch.manual_seed(0)
+                task = Task(
+                    name=f"{name}, {optimizer}, step {steps}", model=build(), inputs=inputs, targets=targets
+                )
+                yield trained(task, steps, make, keep_geometry=True)
+
+
+def _models() -> Iterator[tuple[str, Callable[[], nn.Module], Tensor, Tensor, tuple[int, int]]]:
+    images, labels = digits()
+    yield "MLP", _mlp, images, labels, (15, 150)
+    yield "ConvNet", _conv_net, images, labels, (15, 150)
+    text = shakespeare(LOCAL_SEQUENCES)
+    if text is not None:
+        inputs, targets, vocabulary = text
+        inputs, targets = inputs[:, :LOCAL_CONTEXT].contiguous(), targets[:, :LOCAL_CONTEXT].contiguous()
+        yield "transformer", lambda: _transformer(vocabulary), inputs, targets, (15, 300)
+
+
+def _mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+
+
+def _conv_net() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)),
+    )
+
+
+def _transformer(vocabulary: int) -> nn.Module:
+    return CharTransformer(vocabulary, width=32, context=LOCAL_CONTEXT)

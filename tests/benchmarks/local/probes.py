@@ -1,0 +1,104 @@
+"""Probes as a user makes them, of checkpoints whose truth is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from bsadvisor import pipeline
+from bsadvisor.measure.line_search import CHUNKS, line_search
+from bsadvisor.measure.sampler import Sampler
+from bsadvisor.measure.statistics import gradient_stats, noise_trace, squared_norm
+from bsadvisor.values import AssumptionFacts, Estimate, ProbeSettings
+from tests.benchmarks.local.truth import Row
+from tests.benchmarks.tasks import Task
+
+Curve = dict[int, tuple[float, float]]
+"""(eta, loss decrease) by batch size, where the method has an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What one seed of the tool's probe found."""
+
+    sampler: Sampler
+    examples: int
+    micro_batch: int
+    held_back: tuple[int, int]
+    """Number and size of the line search's batches."""
+    noise_scale: Estimate
+    """B_simple in the optimizer's own geometry."""
+    slope: float
+    """G'DG without bias: of the population."""
+    trace: float
+    """tr(D Sigma)."""
+    learning_rate: Estimate | None
+    loss_decrease: Estimate | None
+
+    @property
+    def resolved(self) -> bool:
+        return self.learning_rate is not None and self.noise_scale.value is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A task, its truth, and the probes made of it."""
+
+    task: Task
+    row: Row
+    probes: dict[int, Probe] = field(default_factory=dict)
+
+    def probe(self, seed: int) -> Probe:
+        """Each seed is probed once, whatever the number of methods that ask."""
+        if seed not in self.probes:
+            self.probes[seed] = run_probe(self.task, seed)
+        return self.probes[seed]
+
+
+Method = Callable[[Checkpoint, Sequence[int], int], Curve]
+
+
+def run_probe(task: Task, seed: int) -> Probe:
+    """The tool's gradient rounds and line search, as a user with its defaults meets them."""
+    settings = ProbeSettings(time_budget=1e9)
+    sampler = Sampler(task.data, seed=seed)
+    session = pipeline.Session(
+        target=task,  # type: ignore[arg-type]
+        settings=replace(settings, seed=seed),
+        watch=pipeline.Stopwatch(budget=1e9, began=time.perf_counter()),
+        progress=lambda progress: None,
+        stop=pipeline.StopSignal(),
+    )
+    measured, _, _ = pipeline.gradient_rounds(session, sampler, AssumptionFacts(), None)
+    gradient = gradient_stats(
+        measured,
+        confidence=settings.confidence,
+        precision=settings.precision,
+        batch_size=None,
+        learning_rate=None,
+    )
+    sums = measured.accumulator.sums(preconditioned=task.preconditioner is not None)
+    examples = measured.accumulator.num_examples
+    tried = min(sampler.num_line_search, max(examples // pipeline.LINE_SEARCH_SHARE, 4 * CHUNKS))
+    size = max(1, min(measured.micro_batch, tried // CHUNKS))
+    found = line_search(
+        task,
+        sampler.line_search(tried // size, size),
+        measured.accumulator.total_gradient(),
+        weight=measured.accumulator.total_weight,
+        confidence=settings.confidence,
+        seed=seed,
+        should_stop=lambda: False,
+    )
+    return Probe(
+        sampler=sampler,
+        examples=examples,
+        micro_batch=measured.micro_batch,
+        held_back=(tried // size, size),
+        noise_scale=gradient.noise_scale_preconditioned or gradient.noise_scale_simple,
+        slope=squared_norm(sums, settings.confidence).value or 0.0,
+        trace=noise_trace(sums, settings.confidence).value or 0.0,
+        learning_rate=found.learning_rate if found else None,
+        loss_decrease=found.loss_decrease if found else None,
+    )
