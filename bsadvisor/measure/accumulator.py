@@ -37,22 +37,24 @@ class InnerProducts:
     def __init__(self, sizes: Sequence[int], *, seed: int, device: torch.device) -> None:
         self.sketch = Sketch(sizes, seed=seed, device=device)
         self.rows = torch.zeros(MAX_BLOCKS, self.sketch.num_buckets, device=device)
-        self._first_chunks = np.cumsum([0, *map(norms.num_chunks, sizes[:-1])])
-        self._chunk_norms: list[Tensor] = []
+        self._chunk_norms: list[list[Tensor]] = []
+        """Per tensor, of the chunks that are in."""
         self._norms: list[Tensor] = []
-        """Of the chunks of each gradient, on the device until they are asked for."""
+        """Per gradient and tensor, on the device until they are asked for."""
         self._squared_norms = np.zeros((0, len(sizes)))
 
     def add(self, tensor: int, start: int, chunk: Tensor) -> None:
         """Take in a chunk (R, elements) of R gradients of a tensor; chunks come in order."""
-        self._chunk_norms += norms.chunk_norms(chunk)
+        if start == 0:
+            self._chunk_norms.append([])
+        self._chunk_norms[tensor].append(norms.row_norms(chunk))
         self.sketch.add(tensor, start, chunk)
 
     def put(self, weights: Sequence[float], blocks: Sequence[int]) -> None:
         """Put each of the R gradients whose chunks are in into its block."""
         for row, weight, block in zip(self.sketch.take(), weights, blocks, strict=True):
             self.rows[block].add_(row, alpha=weight)
-        self._norms.append(torch.cat(self._chunk_norms, dim=1))
+        self._norms.append(torch.cat([norms.joined(parts) for parts in self._chunk_norms], dim=1))
         self._chunk_norms.clear()
 
     def merge_pairs(self) -> None:
@@ -65,8 +67,7 @@ class InnerProducts:
     def squared_norms(self) -> Array:
         """|h_k|^2 per tensor: shape (K, tensors), float64."""
         if self._norms:
-            chunks = torch.cat(self._norms).cpu().double().square().numpy()
-            new = np.add.reduceat(chunks, self._first_chunks, axis=1)
+            new = torch.cat(self._norms).cpu().double().square().numpy()
             self._squared_norms = np.concatenate([self._squared_norms, new])
             self._norms.clear()
         return self._squared_norms

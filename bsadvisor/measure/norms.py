@@ -1,8 +1,9 @@
-"""Squared norms and inner products of long tensors: in float32 by chunks, added in float64, no copy made."""
+"""Norms and inner products of long tensors: of chunks first, then of their sum; no copy made."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,18 +18,22 @@ PIECE = 2**20
 """Elements that are scaled at a time."""
 
 
-def chunk_norms(rows: Tensor) -> list[Tensor]:
-    """The norms of the chunks of each row, (R, chunks) of (R, elements); nothing is synchronised."""
+def row_norms(rows: Tensor) -> Tensor:
+    """The norm of each row, (R, 1) of (R, elements); nothing is synchronised."""
     whole = rows.shape[1] - rows.shape[1] % CHUNK
-    found = [rows[:, :whole].view(len(rows), -1, CHUNK).norm(dim=2)] if whole else []
-    if whole < rows.shape[1] or not whole:
-        found.append(rows[:, whole:].norm(dim=1, keepdim=True))
+    if not whole:
+        return joined([rows])
+    norms = [torch.linalg.vector_norm(rows[:, :whole].view(len(rows), -1, CHUNK), dim=2)]
+    if whole < rows.shape[1]:
+        norms.append(joined([rows[:, whole:]]))
+    return joined(norms)
+
+
+def joined(norms: Sequence[Tensor]) -> Tensor:
+    """The norms (R, 1) of rows from those of their parts, (R, parts) each."""
+    parts = norms[0] if len(norms) == 1 else torch.cat(list(norms), dim=1)
+    found: Tensor = torch.linalg.vector_norm(parts, dim=1, keepdim=True)
     return found
-
-
-def num_chunks(elements: int) -> int:
-    """How many a row has; an empty one has one."""
-    return max(1, -(-elements // CHUNK))
 
 
 def squared_norm(flat: Tensor, scale: Tensor | None = None) -> float:
@@ -36,7 +41,7 @@ def squared_norm(flat: Tensor, scale: Tensor | None = None) -> float:
     parts = flat.split(PIECE)
     if scale is not None:
         parts = tuple(part * factor for part, factor in zip(parts, scale.split(PIECE), strict=True))
-    found = torch.cat([norm for part in parts for norm in chunk_norms(part.unsqueeze(0))], dim=1)
+    found = torch.cat([row_norms(part.unsqueeze(0)) for part in parts])
     return float(found.cpu().double().square().sum())
 
 

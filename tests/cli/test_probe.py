@@ -282,6 +282,18 @@ def test_an_error_of_the_users_is_two_lines_and_its_exit_code(
     assert finished.err == "error: the data is empty\n  try: check `data` in model.py\n"
 
 
+@pytest.mark.parametrize("leaving", ["sys.exit()", "sys.exit(0)", "raise SystemExit"])
+def test_a_file_that_ends_the_program_when_imported_is_an_error_of_the_users(
+    run: Run, tmp_path: Path, leaving: str
+) -> None:
+    file = tmp_path / "model.py"
+    file.write_text(f"import sys\n{leaving}\n", encoding="utf-8")
+    finished = run("probe", file)
+    assert (finished.code, finished.out) == (4, "")
+    problem, remedy = finished.err.splitlines()
+    assert "model.py:2: SystemExit" in problem and remedy.startswith("  try: ")
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_measuring_ends_it_early_and_the_report_is_written(
     run: Run, recording: Recording, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
