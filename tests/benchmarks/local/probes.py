@@ -10,6 +10,8 @@ from bsadvisor import pipeline
 from bsadvisor.measure.line_search import CHUNKS, line_search
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import gradient_stats, noise_trace, squared_norm
+from bsadvisor.pipeline.gradient_phase import gradient_rounds
+from bsadvisor.pipeline.measuring import LINE_SEARCH_SHARE
 from bsadvisor.values import AssumptionFacts, Estimate, ProbeSettings
 from tests.benchmarks.local.truth import Row
 from tests.benchmarks.tasks import Task
@@ -70,7 +72,7 @@ def run_probe(task: Task, seed: int) -> Probe:
         progress=lambda progress: None,
         stop=pipeline.StopSignal(),
     )
-    measured, _, _ = pipeline.gradient_rounds(session, sampler, AssumptionFacts(), None)
+    measured, _, _ = gradient_rounds(session, sampler, AssumptionFacts(), None)
     gradient = gradient_stats(
         measured,
         confidence=settings.confidence,
@@ -80,7 +82,7 @@ def run_probe(task: Task, seed: int) -> Probe:
     )
     sums = measured.accumulator.sums(preconditioned=task.preconditioner is not None)
     examples = measured.accumulator.num_examples
-    tried = min(sampler.num_line_search, max(examples // pipeline.LINE_SEARCH_SHARE, 4 * CHUNKS))
+    tried = min(sampler.num_line_search, max(examples // LINE_SEARCH_SHARE, 4 * CHUNKS))
     size = max(1, min(measured.micro_batch, tried // CHUNKS))
     found = line_search(
         task,

@@ -23,7 +23,7 @@ SIZES = (4, 64)
 class Regression(Task):
     """Half the squared error of a linear model: exactly quadratic."""
 
-    def loss(self, batch: Sequence[Tensor]) -> Tensor:
+    def loss(self, batch: Sequence[Tensor], *, full_precision: bool = False) -> Tensor:
         inputs, targets = batch
         error: Tensor = self.model(inputs).squeeze(1) - targets
         return error.square().mean() / 2
