@@ -111,7 +111,7 @@ class GradientAccumulator:
             (tensor, at) for tensor, size in enumerate(sizes) for at in range(0, max(size, 1), CHUNK)
         ]
         """Tensor and first element of each chunk."""
-        self._waiting = torch.empty(min(WAITING // sum(sizes), MAX_BLOCKS), sum(sizes), device=device)
+        self._waiting = torch.empty(min(WAITING // max(sum(sizes), 1), MAX_BLOCKS), sum(sizes), device=device)
         """Gradients of small models, which are summed up many at a time."""
         self._num_waiting = 0
         self._products = {"plain": InnerProducts(sizes, seed=seed, device=device)}

@@ -139,7 +139,10 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    print(f"gradient phase over a plain pass on {name}, torch {torch.__version__}")
+    print(
+        f"gradient phase over a plain pass on {name}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}"
+    )
     print("                         gradient phase at micro-batch     whole     over a DataLoader:")
     print("model                         8     32    128 (default)    probe     phase   probe")
     rows = []
@@ -160,7 +163,8 @@ def main() -> None:
         print(f"{task.name:22}{figures}", flush=True)
     if arguments.write:
         file = RESULTS / f"cost-{device.type}.json"
-        stored = {"device": name, "torch": torch.__version__, "rows": rows}
+        threads = torch.get_num_threads()
+        stored = {"device": name, "threads": threads, "torch": torch.__version__, "rows": rows}
         file.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 
