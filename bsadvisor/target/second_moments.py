@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -120,21 +121,28 @@ def _scales(
 
 
 def _scale(key: str, state: _State) -> Tensor:
-    """1 / (sqrt(v) + eps)."""
+    """1 / (sqrt(v) + eps); NaN where v is zero, that is where no gradient has ever been."""
     entries, group = state.entries, state.group
     squares: Tensor = entries.get("max_exp_avg_sq", entries[key]).detach().float()
     if "betas" in group:  # the moving average starts at zero: undo its bias
         squares = squares / (1 - float(group["betas"][1]) ** max(float(entries.get("step", 1)), 1.0))
     if "grad_avg" in entries:  # centred RMSprop
         squares = squares - entries["grad_avg"].float().square()
-    return 1 / (squares.clamp(min=0).sqrt() + float(group.get("eps", 1e-8)))
+    scale: Tensor = 1 / (squares.clamp(min=0).sqrt() + float(group.get("eps", 1e-8)))
+    return torch.where(squares > 0, scale, math.nan)
 
 
 def _complete(scales: dict[str, Tensor], trainable: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """A parameter that never had a gradient has no state; the mean of the others stands in for it."""
-    mean = float(torch.stack([scale.mean() for scale in scales.values()]).mean())
-    stand_ins = {
-        name: torch.full_like(parameter, mean, dtype=torch.float32, requires_grad=False)
+    """What never had a gradient has no state yet, and 1 / eps is none: the median of the others stands in.
+
+    That can be a whole parameter, or the rows of an embedding that no batch has used so far.
+    """
+    medians = torch.stack([scale.flatten().nanmedian() for scale in scales.values()])
+    usual = float(medians.nanmedian())
+    stand_in = usual if math.isfinite(usual) else 1.0
+    return {
+        name: scales[name].nan_to_num(nan=stand_in)
+        if name in scales
+        else torch.full_like(parameter, stand_in, dtype=torch.float32, requires_grad=False)
         for name, parameter in trainable.items()
     }
-    return {**stand_ins, **scales}

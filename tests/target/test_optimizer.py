@@ -146,14 +146,26 @@ def test_frozen_parameters_that_the_optimizer_never_saw_are_left_out(user: User)
     assert target.facts.frozen_parameters == ("bias",)
 
 
-def test_a_parameter_that_never_had_a_gradient_gets_the_mean_scale(user: User) -> None:
+def test_a_parameter_that_never_had_a_gradient_gets_the_median_scale(user: User) -> None:
     model, optimizer, _ = train(adamw)
     state = optimizer.state_dict()
     del state["state"][1]
     torch.save({"model": model.state_dict(), "optimizer": state}, "last.pt")
     scales = probed(user).preconditioner
     assert scales is not None
-    assert torch.allclose(scales["bias"], scales["weight"].mean().expand(3))
+    assert torch.allclose(scales["bias"], scales["weight"].median().expand(3))
+
+
+def test_coordinates_that_never_had_a_gradient_do_not_outweigh_all_others(user: User) -> None:
+    model, optimizer, _ = train(adamw)
+    state = optimizer.state_dict()
+    state["state"][0]["exp_avg_sq"][:, 0] = 0  # as the row of an embedding that no batch has used
+    torch.save({"model": model.state_dict(), "optimizer": state}, "last.pt")
+    scales = probed(user).preconditioner
+    assert scales is not None
+    seen = scales["weight"][:, 1:]
+    assert float(scales["weight"][:, 0].max()) <= float(seen.max())
+    assert torch.isfinite(scales["weight"]).all()
 
 
 def test_state_that_the_file_loaded_itself_counts(user: User) -> None:
