@@ -1,6 +1,6 @@
 """All saddle cases: those to tune a rule on (`design`), and those that judge it (`test`).
 
-The two share no net, data or seed. Nobody looks at `test` while tuning.
+The two share no seed and no call that makes data; digits and families of nets are in both. Nobody looks at `test` while tuning.
 
 A slow plain descent with some negative curvature fulfils the definition of a true saddle in truth.py,
 too: of the runs meant as ordinary, five did at first. Their batch or rate was changed until their
