@@ -280,11 +280,18 @@ def double_backward_allowed(model: nn.Module) -> Iterator[None]:
     """Without the kernels that cannot be differentiated twice: fused attention, cuDNN's RNNs, compiled code.
 
     Convolutions keep cuDNN unless there is an RNN beside them: without it they are many times slower.
+    Products are made in whole float32, for differences of them matter.
     """
+    cudnn, has_rnn = torch.backends.cudnn, any(isinstance(module, nn.RNNBase) for module in model.modules())
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(
+            cudnn.flags(
+                enabled=cudnn.enabled and not has_rnn, deterministic=cudnn.deterministic, allow_tf32=False
+            )
+        )
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
         if "torch._dynamo" in sys.modules:  # importing it takes seconds, and nothing is compiled without it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

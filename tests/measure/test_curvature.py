@@ -82,6 +82,7 @@ def snapshot(model: nn.Module) -> list[Any]:
         random.getstate(),
         torch.backends.cuda.math_sdp_enabled() and torch.backends.cuda.flash_sdp_enabled(),
         torch.backends.cudnn.enabled,
+        torch.get_float32_matmul_precision(),
     ]
 
 
