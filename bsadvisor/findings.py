@@ -421,7 +421,7 @@ _RULES = (
         code="BSA304",
         severity="note",
         title="Learning rates were capped",
-        message="from B = {batch_size:,} on, learning rates were capped at the local stability limit",
+        message="from B = {batch_size:,} on, learning rates were capped: the local stability limit allows no larger ones",
         remedy="a larger batch brings no larger step here: read the steps of these rows as optimistic",
         explanation=(
             "Above the limit, steps along the direction of largest curvature grow instead of shrinking: "
@@ -447,23 +447,25 @@ _RULES = (
         code="BSA401",
         severity="warning",
         title="At a saddle",
-        message="these weights sit at a saddle: {advice}",
-        remedy="{remedy}",
+        message="these weights sit at a saddle that the pair in use does not leave soon",
+        remedy="{advice}",
         explanation=(
             "A direction of negative curvature was found on some examples and certified at 99 % on others. "
-            "Along it the loss falls by a share that matters, the run leaves it slowly with the pair in use, "
-            "and following the gradient gains less in that time."
+            "A short run with the pair in use, taken back afterwards, hardly lowered the loss; the same run "
+            "lowered it once it had started a little way along that direction. Both hold at 99 %. What "
+            "leaves sooner depends on what starts the escape: gradient noise, of which a smaller batch has "
+            "more, or the gradient itself, which a larger learning rate follows faster."
         ),
     ),
     Rule(
         code="BSA402",
         severity="note",
         title="Possibly at a saddle",
-        message="these weights may sit at a saddle: {advice}",
-        remedy="{remedy}",
+        message="these weights may sit at a saddle that the pair in use does not leave soon",
+        remedy="{advice}",
         explanation=(
-            "As BSA401, but the evidence holds for the estimates and not for the pessimistic ends of their "
-            "intervals: the gradient may be strong enough to carry the run away, or the gain too small."
+            "As BSA401, but the short run was not tried or holds for its estimates only, not for the "
+            "pessimistic ends of their intervals: the run may leave by itself, or gain little by leaving."
         ),
     ),
     Rule(
@@ -471,7 +473,7 @@ _RULES = (
         severity="info",
         title="A saddle can be neither seen nor excluded",
         message="negative curvature along which the loss falls was found, but not certified on {examples:,} examples",
-        remedy="about {needed} examples would do, if the estimate holds",
+        remedy="{needed} examples would do, if the estimate holds; a later checkpoint may show it, too",
         explanation=(
             "The smallest eigenvalue of a sample is biased downwards, so a direction counts only when other "
             "examples certify it at 99 %. Here their mean agrees, but not surely."

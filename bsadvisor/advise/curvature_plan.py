@@ -23,10 +23,6 @@ CERTIFICATE = 512
 ITERATIONS = 24
 """Of Lanczos, at most."""
 
-
-ITERATIONS = 24
-"""Of Lanczos, at most."""
-
 SEARCH, SEARCH_ITERATIONS = 1024, 80
 """Examples, and products, of a thorough search for directions of negative curvature."""
 

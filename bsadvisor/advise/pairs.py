@@ -11,6 +11,9 @@ from bsadvisor.values import OptimizerDetails, OtherRules, Recommendation, Role
 EFFICIENT_EXAMPLES = 1.2
 """`efficient`: at most this many times the least number of examples."""
 
+CAPPED = "capped at"
+"""In the rule of a row whose learning rate the stability limit has lowered."""
+
 USEFUL_STEPS = 0.9
 """`largest_useful`: each doubling on the way brings the steps to at most this share."""
 
@@ -117,7 +120,10 @@ def _row(
     rule = f"[(1 + Bn/B0) / (1 + Bn/B)]^{power:g} with Bn = {noise_scale:.4g}"
     highest = _highest_factor(limit, pair.learning_rate)
     if rate is not None and highest is not None and rate > highest:
-        rate, rule = highest, f"{rule}, capped at the stability limit"
+        rate, rule = (
+            highest,
+            f"{rule}, {CAPPED} {'the stability limit' if highest > 1 else 'the rate in use'}",
+        )
     steps = training_cost.steps_factor(batch_size, anchor, critical) if anchor else None
     batch_factor = batch_size / anchor if anchor else None
     low, high, confidence = _range(batch_size, pair, rate, highest)

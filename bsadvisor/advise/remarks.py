@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+from bsadvisor.advise.pairs import CAPPED
 from bsadvisor.findings import finding
 from bsadvisor.values import (
     AssumptionFacts,
@@ -22,8 +23,6 @@ from bsadvisor.values import (
 )
 
 UNSHUFFLED_P = 1e-3
-
-SADDLE_REMEDY = "see the column of escape steps, and the section `saddle` of the report for the evidence"
 
 _ORDER = {"error": 0, "warning": 1, "note": 2, "info": 3}
 
@@ -238,7 +237,7 @@ def about_curvature(
     target: TargetDescription, curvature: CurvatureStats | None, rows: tuple[Recommendation, ...]
 ) -> Iterator[Finding]:
     """Where the stability limit had a say."""
-    capped = [row.batch_size for row in rows if "capped" in row.rule]
+    capped = [row.batch_size for row in rows if CAPPED in row.rule]
     if capped:
         yield finding("BSA304", batch_size=min(capped))
     limit = curvature.learning_rate_limit if curvature else None
@@ -253,11 +252,11 @@ def about_saddle(saddle: SaddleVerdict | None) -> Iterator[Finding]:
     if saddle is None:
         return
     if saddle.verdict in codes:
-        yield finding(codes[saddle.verdict], advice=saddle.advice, remedy=SADDLE_REMEDY)
+        yield finding(codes[saddle.verdict], advice=saddle.advice)
     if saddle.verdict == "unresolved" and saddle.evidence is not None:
         needed = saddle.examples_needed
         yield finding(
             "BSA403",
             examples=saddle.evidence.examples,
-            needed="many more" if needed is None else f"{needed:,}",
+            needed="many more" if needed is None else f"about {needed:,}",
         )

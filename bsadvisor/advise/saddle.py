@@ -42,6 +42,11 @@ LEAST_DROP = 0.02
 ERRORS_TO_THE_END = 2.6
 """Standard errors from the value to the end of a one-sided 99 % interval of 16 and more units."""
 
+NOTHING = "no direction of certified negative curvature"
+
+RAISED, LEAST_RAISE = 2.0, 1.1
+"""The learning rate that is advised, times today's, where the stability limit allows; and what is a raise at all."""
+
 LEAST_CURVATURE = 1e-4
 """Of the largest: what is flatter counts as flat."""
 
@@ -81,7 +86,7 @@ def judge_saddle(
     verdict = _decide(escape, curvature, trap)
     return SaddleVerdict(
         verdict=verdict,
-        advice=_advice(verdict, escape, trap),
+        advice=_advice(verdict, escape, trap, curvature.learning_rate_limit),
         curvature=escape.parameter_curvature,
         escape_steps=_finite(trap.steps) if trap else None,
         noise_share=_finite(noise_share(trap.saddle, trap.pair)) if trap else None,
@@ -217,45 +222,61 @@ def _nothing() -> SaddleVerdict:
         loss_drop=None,
         gradient_steps=None,
         examples_needed=None,
-        advice="no direction of certified negative curvature",
+        advice=NOTHING,
         evidence=None,
     )
 
 
-def _advice(verdict: Verdict, escape: EscapeDirection, trap: Trap | None) -> str:
+def _advice(verdict: Verdict, escape: EscapeDirection, trap: Trap | None, limit: Estimate | None) -> str:
     """The plain sentence: what would leave sooner."""
-    if verdict == "none" or trap is None:
-        return "no direction of certified negative curvature"
-    if verdict == "note":
-        return "negative curvature, as in almost every network; it does not hold the run up"
+    if verdict == "none":
+        return NOTHING
     if verdict == "unresolved":
         return "the sample is too small to certify the negative curvature that it shows"
+    if trap is None:
+        return (
+            "negative curvature, as in almost every network; without batch size, learning rate and the "
+            "optimizer's state it cannot be told whether it holds the run up"
+        )
+    if verdict == "note":
+        return "negative curvature, as in almost every network; it does not hold the run up"
     if is_noiseless(escape):
-        return "neither gradient nor noise points out of it: perturb the weights along the direction"
-    if noise_share(trap.saddle, trap.pair) > 1 / 2:
+        return "neither gradient nor noise points out of it: add a little random noise to the weights"
+    if noise_share(trap.saddle, trap.pair) <= 1 / 2:
+        return f"the batch size hardly matters here: {_larger_rate(escape, trap, limit)}"
+    if trap.pair.batch_size > 1:
         return _smaller_batch(escape, trap)
-    return _larger_rate(escape, trap)
+    return f"gradient noise leads out, and B = 1 has the most of it: {_larger_rate(escape, trap, limit)}"
 
 
 def _smaller_batch(escape: EscapeDirection, trap: Trap) -> str:
     smaller = max(1, int(trap.pair.batch_size) // 4)
-    steps = _steps(escape, trap, replace(trap.pair, batch_size=smaller))
-    return (
-        f"gradient noise leads out: B = {smaller:,} at this learning rate leaves in about {steps:,.0f} "
-        f"instead of {trap.steps:,.0f} steps"
-    )
+    pair = replace(trap.pair, batch_size=smaller)
+    return f"gradient noise leads out: B = {smaller:,} at this learning rate {_leaves(escape, trap, pair)}"
 
 
-def _larger_rate(escape: EscapeDirection, trap: Trap) -> str:
-    steps = _steps(escape, trap, replace(trap.pair, learning_rate=2 * trap.pair.learning_rate))
-    return (
-        f"the batch size does not matter here, the learning rate does: twice as large it leaves in about "
-        f"{steps:,.0f} instead of {trap.steps:,.0f} steps"
-    )
+def _larger_rate(escape: EscapeDirection, trap: Trap, limit: Estimate | None) -> str:
+    """Never a learning rate above the stability limit."""
+    rate = trap.pair.learning_rate
+    highest = limit.value if limit else None
+    larger = RAISED * rate if highest is None else min(RAISED * rate, highest)
+    if larger < LEAST_RAISE * rate:
+        return "and the learning rate is at its stability limit; add a little random noise to the weights"
+    return f"η = {larger:.2g} {_leaves(escape, trap, replace(trap.pair, learning_rate=larger))}"
 
 
-def _steps(escape: EscapeDirection, trap: Trap, pair: Pair) -> float:
-    return math.inf if escape.distance is None else escape_steps(trap.saddle, pair, escape.distance)
+def _leaves(escape: EscapeDirection, trap: Trap, pair: Pair) -> str:
+    """How soon another pair leaves; without numbers where a run has shown the forecast to be too short."""
+    tried = escape.short_run.steps if escape.short_run else 0
+    if escape.distance is None or trap.steps <= tried:
+        return "leaves sooner"
+    steps = max(escape_steps(trap.saddle, pair, escape.distance), 1.0)
+    return f"leaves in about {_rounded(steps)} instead of {_rounded(trap.steps)} steps"
+
+
+def _rounded(number: float) -> str:
+    """To two digits."""
+    return f"{float(f'{number:.1e}'):,.0f}"
 
 
 def is_noiseless(escape: EscapeDirection) -> bool:

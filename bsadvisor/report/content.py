@@ -9,14 +9,17 @@ from bsadvisor.report import numbers
 from bsadvisor.values import (
     Anchor,
     CurvatureStats,
+    Estimate,
     GradientStats,
     Headline,
     LocalStats,
     Recommendation,
     Report,
     SaddleVerdict,
+    ShortRun,
     StoppedBy,
     TargetDescription,
+    Verdict,
 )
 
 SHOWN_LAYERS = 3
@@ -31,6 +34,13 @@ _STOPPED: dict[StoppedBy, str] = {
     "time": "stopped by the time budget",
     "data": "stopped at the end of the data",
     "interrupt": "stopped by an interrupt",
+}
+
+
+_AT_A_SADDLE: dict[Verdict, str] = {
+    "warning": "yes: negative curvature holds the run up",
+    "possible": "perhaps: negative curvature may hold the run up",
+    "unresolved": "neither seen nor excluded",
 }
 
 
@@ -145,6 +155,7 @@ def _notes(report: Report, headline: Headline, row: Recommendation | None) -> It
     basis = "predicted, not measured" if row.basis == "predicted" else "measured"
     yield f"{_cost(row)} · {basis}" if changed else headline.reason
     yield headline.reason if changed else ""
+    yield _escape(report, row) if changed else ""
     yield _tokens(report, row)
 
 
@@ -154,6 +165,15 @@ def _cost(row: Recommendation) -> str:
         return f"{steps} the steps for {examples} the examples"
     steps, examples = map(numbers.factor, (row.steps_over_minimum, row.examples_over_minimum))
     return f"{steps} the fewest steps, {examples} the fewest examples"
+
+
+def _escape(report: Report, row: Recommendation) -> str:
+    """What the recommended pair does at a saddle, where it was chosen for what comes after it."""
+    today = next((other.escape_steps for other in report.recommendations if other.current), None)
+    if row.escape_steps is None or today is None:
+        return ""
+    steps, now = map(numbers.significant, (row.escape_steps, today))
+    return f"about {steps} steps to leave the saddle, {now} with today's pair"
 
 
 def _tokens(report: Report, row: Recommendation) -> str:
@@ -200,9 +220,7 @@ def _columns(rows: tuple[Recommendation, ...]) -> Iterator[Column]:
         1,
     )
     yield column("noise", lambda row: _ratio(row.relative_update_noise), 3)
-    yield column(
-        "escape", lambda row: None if row.escape_steps is None else numbers.significant(row.escape_steps)
-    )
+    yield column("steps to\nescape", lambda row: _known(row.escape_steps))
     yield column("√\nrule", lambda row: rule(row.other_rules.square_root) if row.other_rules else None, 4)
     yield column("linear\nrule", lambda row: rule(row.other_rules.linear) if row.other_rules else None, 5)
     yield Column(header="", cells=tuple(map(_role, rows)), numeric=False, dispensable=2)
@@ -212,6 +230,10 @@ def _rate_cell(row: Recommendation) -> str | None:
     if row.learning_rate is not None:
         return (numbers.given_learning_rate if row.current else numbers.learning_rate)(row.learning_rate)
     return None if row.learning_rate_factor is None else numbers.factor(row.learning_rate_factor)
+
+
+def _known(number: float | None) -> str | None:
+    return None if number is None else numbers.significant(number)
 
 
 def _ratio(number: float | None) -> str | None:
@@ -235,6 +257,8 @@ def _caption(report: Report) -> str:
             "Steps and examples (predicted, to the same loss) and noise (of one update, η²/B) "
             "are relative to now."
         )
+    if report.saddle is not None and any(row.escape_steps is not None for row in rows):
+        parts.append(f"Steps to escape (predicted): until {_left(report.saddle)} in half of such runs.")
     ranged = next((row for row in rows if row.learning_rate_confidence is not None), None)
     if report.headline.action in ("keep", "none") and ranged is not None:
         parts.append(_rate_error(ranged))
@@ -262,7 +286,7 @@ def facts(report: Report) -> Iterator[Fact]:
     if report.curvature is not None:
         yield from _curvature(report, report.curvature)
     if report.saddle is not None:
-        yield Fact(label="saddle", lines=tuple(_saddle(report.saddle)))
+        yield Fact(label="saddle", lines=tuple(_saddle(report, report.saddle)))
     layers = _noisiest_layers(report.gradient)
     if layers:
         yield Fact(label="most noise in", lines=(layers,))
@@ -295,10 +319,10 @@ def _weighted_noise_scale(gradient: GradientStats, unit: str) -> Iterator[str]:
         return
     if weighted.value is not None or weighted.low is not None:
         yield f"B_noise {numbers.interval(weighted, unit)}, weighted by curvature"
-    else:
-        yield "B_noise not defined: no positive curvature along the gradient"
+        return
+    yield "B_noise not defined: no positive curvature along the gradient"
     if stand_in is not None and (stand_in.value is not None or stand_in.low is not None):
-        yield f"B_noise {numbers.interval(stand_in, unit)} with the Gauss-Newton matrix"
+        yield f"by the Gauss-Newton matrix {numbers.interval(stand_in, unit)}"
 
 
 def _geometry(about: TargetDescription) -> str:
@@ -322,47 +346,89 @@ def _best_step(local: LocalStats) -> Iterator[str]:
 
 def _curvature(report: Report, curvature: CurvatureStats) -> Iterator[Fact]:
     """The stability limit first: it is what a reader can act on."""
-    limit, unit = curvature.learning_rate_limit, f"{report.target.example}s"
-    own = curvature.lambda_max_preconditioned or curvature.lambda_max
-    if limit is not None and limit.value is not None and own is not None:
-        where = f" in {_geometry(report.target)}" if curvature.lambda_max_preconditioned else ""
+    limit = curvature.learning_rate_limit
+    if limit is not None and (limit.value is not None or limit.low is not None):
         reach = numbers.interval(limit, write=numbers.learning_rate)
-        yield Fact(
-            label="stability",
-            lines=(f"η ≤ {reach} at this point", f"λmax {numbers.interval(own)}{where}"),
-        )
-    lines = [
-        f"{name} {numbers.interval(value)}"
-        for name, value in (
-            ("λmax", curvature.lambda_max if curvature.lambda_max is not own else None),
-            ("λmin", curvature.lambda_min),
-        )
-        if value is not None
-    ]
-    if curvature.lambda_min is not None:
-        sought, other = map(numbers.integer, (curvature.direction_examples, curvature.certificate_examples))
-        by = "" if curvature.method == "exact" else ", by finite differences"
-        lines.append(f"directions from {sought}, certified on {other} other {unit}{by}")
-    lines += [
-        f"not measured: {skipped.part}, about {numbers.seconds(skipped.seconds)} s more"
-        for skipped in curvature.skipped
-    ]
+        yield Fact(label="stability", lines=(f"largest stable η {reach}, at this point",))
+    lines = [*_spectrum(report, curvature), *_not_measured(curvature)]
     if lines:
         yield Fact(label="curvature", lines=tuple(lines))
 
 
-def _saddle(saddle: SaddleVerdict) -> Iterator[str]:
-    yield f"{saddle.verdict}: {saddle.advice}"
-    if saddle.verdict in ("none", "note") or saddle.curvature is None:
+def _spectrum(report: Report, curvature: CurvatureStats) -> Iterator[str]:
+    """The ends, and what they were measured on."""
+    ends = [
+        ("λmax", curvature.lambda_max, ""),
+        ("λmax", curvature.lambda_max_preconditioned, f", {_geometry(report.target)}"),
+        ("λmin", curvature.lambda_min, ""),
+    ]
+    known = [(name, value, where) for name, value, where in ends if value is not None]
+    if not known:
         return
-    level = numbers.percent(saddle.curvature.confidence)
-    yield f"curvature {numbers.interval(saddle.curvature)} ({level}, on other examples)"
+    if all(value.low == value.value == value.high == 0 for _, value, _ in known):
+        yield "zero everywhere: the loss is piecewise linear in the weights"
+    else:
+        level = f" ({numbers.percent(known[0][1].confidence)})"
+        for name, value, where in known:
+            yield f"{name} {numbers.interval(value)}{level}{where}"
+            level = ""
+    sought, other = map(numbers.integer, (curvature.direction_examples, curvature.certificate_examples))
+    by = "" if curvature.method == "exact" else ", by finite differences"
+    yield f"directions from {sought}, measured on {other} other {report.target.example}s{by}"
+
+
+def _not_measured(curvature: CurvatureStats) -> Iterator[str]:
+    parts = [
+        f"{skipped.part.replace('lambda_', 'λ')} ({numbers.seconds(skipped.seconds)} s)"
+        for skipped in curvature.skipped
+        if not skipped.part.endswith("half as large")  # a second try at what stands before it
+    ]
+    if parts:
+        yield f"left out, with the time it would take: {', '.join(parts)}"
+
+
+def _saddle(report: Report, saddle: SaddleVerdict) -> Iterator[str]:
+    """What to do about it is a finding's remedy."""
+    if saddle.verdict not in _AT_A_SADDLE:
+        adaptive = report.curvature is not None and report.curvature.lambda_max_preconditioned is not None
+        where = f" in {_geometry(report.target)}" if adaptive else ""
+        yield f"none: {saddle.advice}{where}" if saddle.verdict == "none" else saddle.advice
+        return
+    yield _AT_A_SADDLE[saddle.verdict]
+    if saddle.curvature is not None and _is_of_a_direction_of_its_own(report, saddle.curvature):
+        yield f"curvature along it {numbers.interval(saddle.curvature)}, {_level(saddle.curvature)}"
     if saddle.loss_drop is not None and saddle.loss_drop.value is not None:
-        yield f"loss to be gained along it {numbers.interval(saddle.loss_drop)}"
-    if saddle.escape_steps is not None and saddle.evidence and saddle.evidence.escaped_drop is not None:
-        share = numbers.share(saddle.evidence.escaped_drop / abs(saddle.evidence.loss))
-        steps = numbers.significant(saddle.escape_steps)
-        yield f"about {steps} steps to leave with today's pair ({share} off the loss), predicted"
+        yield f"loss to gain along it {numbers.interval(saddle.loss_drop)}, {_level(saddle.loss_drop)}"
+    if saddle.evidence is not None and saddle.evidence.short_run is not None:
+        yield from _short_run(saddle.evidence.short_run)
+    left, steps = _left(saddle), saddle.escape_steps
+    if left and steps is not None and not any(row.escape_steps for row in report.recommendations):
+        yield f"about {numbers.significant(steps)} steps until {left}, predicted"
+
+
+def _left(saddle: SaddleVerdict) -> str:
+    """What counts as having left; empty where the loss does not fall along the direction."""
+    evidence = saddle.evidence
+    if evidence is None or evidence.escaped_drop is None or not evidence.loss:
+        return ""
+    return f"{numbers.share(evidence.escaped_drop / abs(evidence.loss))} is off the loss"
+
+
+def _is_of_a_direction_of_its_own(report: Report, along: Estimate) -> bool:
+    """Not that of λmin, which is printed already: so it is in an adaptive optimizer's geometry."""
+    smallest = report.curvature.lambda_min if report.curvature else None
+    return smallest is None or smallest.value != along.value
+
+
+def _short_run(run: ShortRun) -> Iterator[str]:
+    """Both halves of what the verdict rests on."""
+    steps = numbers.counted(run.steps, "step")
+    yield f"{steps} from here take {numbers.interval(run.loss_drop)} off the loss"
+    yield f"and {numbers.interval(run.kicked_loss_drop)} from its lowest point along it"
+
+
+def _level(estimate: Estimate) -> str:
+    return f"{numbers.percent(estimate.confidence)} either end"
 
 
 def _noisiest_layers(gradient: GradientStats) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from bsadvisor.advise.pairs import PairInUse, ladder, recommend
+from bsadvisor.advise.pairs import CAPPED, PairInUse, ladder, recommend
 from bsadvisor.values import OptimizerDetails, Recommendation
 
 ADAM = OptimizerDetails(family="adam", betas=(0.9, 0.999), weight_decay=0.1)
@@ -58,6 +60,56 @@ def test_momentum_free_rules_use_their_own_power() -> None:
     expected = 0.1 * ((1 + 95 / 32) / (1 + 95 / 128)) ** 0.5
     row = rows(sgd)[128]
     assert row.learning_rate == pytest.approx(expected) and row.adam_betas is None
+
+
+# --- the stability limit ------------------------------------------------------------------------
+
+
+def capped(limit: Callable[[int], float | None], pair: PairInUse = TODAY) -> dict[int, Recommendation]:
+    found = recommend(pair, critical=95, noise_scale=95, dataset_size=None, limit=limit)
+    return {row.batch_size: row for row in found}
+
+
+def test_no_learning_rate_nor_its_range_goes_beyond_the_limit() -> None:
+    free, found = rows(), capped(lambda batch_size: 1.5e-3)
+    for batch_size in (128, 256, 512):
+        row = found[batch_size]
+        assert row.learning_rate == row.learning_rate_high == row.learning_rate_limit == 1.5e-3
+        assert row.learning_rate_factor == pytest.approx(1.5)
+        assert row.learning_rate_low is not None and row.learning_rate_low < 1.5e-3
+        assert row.rule.endswith(f"{CAPPED} the stability limit")
+        assert row.relative_update_noise == pytest.approx(1.5**2 * 32 / batch_size)
+    assert found[16].learning_rate == free[16].learning_rate
+
+
+def test_a_rate_below_the_limit_keeps_its_rule_and_only_its_range_is_cut() -> None:
+    free, found = rows()[64], capped(lambda batch_size: 1.5e-3)[64]
+    assert (found.learning_rate, found.rule) == (free.learning_rate, free.rule)
+    assert found.learning_rate_high == 1.5e-3 < (free.learning_rate_high or 0)
+
+
+def test_every_row_has_the_limit_of_its_own_batch_size() -> None:
+    found = capped(lambda batch_size: batch_size * 2e-5)
+    assert [row.learning_rate_limit for row in found.values()] == [b * 2e-5 for b in found]
+    assert found[64].learning_rate == pytest.approx(1.28e-3)
+    assert found[512].learning_rate == rows()[512].learning_rate
+
+
+def test_no_rate_is_capped_below_the_one_in_use() -> None:
+    found = capped(lambda batch_size: 1e-5)
+    assert found[32].learning_rate == found[512].learning_rate == found[512].learning_rate_high == 1e-3
+    assert found[16].learning_rate == rows()[16].learning_rate  # the rule itself lowers that one
+    assert found[512].rule.endswith(f"{CAPPED} the rate in use")
+    assert CAPPED not in found[32].rule
+
+
+def test_without_limit_or_learning_rate_nothing_is_capped() -> None:
+    assert capped(lambda batch_size: None) == rows()
+    factors = capped(lambda batch_size: 1e-5, PairInUse(batch_size=32, learning_rate=None, optimizer=ADAM))
+    assert factors[128].learning_rate_factor == pytest.approx(1.85, rel=0.01)
+
+
+# --- what is not known --------------------------------------------------------------------------
 
 
 def test_without_a_learning_rate_factors_are_given() -> None:

@@ -388,21 +388,3 @@ def hostile_names() -> Report:
     )
     groups = tuple(replace(group, name="block." * 20 + group.name) for group in report.gradient.groups)
     return replace(report, target=target, gradient=replace(report.gradient, groups=groups))
-
-
-SAMPLES = {
-    sample.__name__: sample
-    for sample in (
-        contract_report,
-        no_learning_rate,
-        no_batch_size,
-        keep,
-        no_upper_end,
-        nothing_resolved,
-        initial_weights,
-        interrupted,
-        many_findings,
-        extreme,
-        hostile_names,
-    )
-}

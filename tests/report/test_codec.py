@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from bsadvisor.report import ReportError, from_json, render, schema, to_json
 from bsadvisor.values import Finding, Report
 from tests.report.anything import REPORTS
-from tests.report.sample import SAMPLES, contract_report, extreme
+from tests.report.curved import at_a_saddle
+from tests.report.sample import contract_report, extreme
+from tests.report.samples import SAMPLES
 
 SCHEMA = schema()
 
@@ -90,6 +92,22 @@ def test_a_changed_report_is_refused_with_the_place(original: str, damaged: str,
         from_json(text.replace(original, damaged, 1))
 
 
+@pytest.mark.parametrize(
+    ("original", "damaged", "reason"),
+    [
+        ('"verdict": "warning"', '"verdict": "surely"', r"^saddle\.verdict: input should be 'none'"),
+        ('"method": "exact"', '"method": "guessed"', r"^curvature\.method: input should be 'exact'"),
+        ('"kicked_loss_drop"', '"kicked"', r"^saddle\.evidence\.short_run\."),
+        ('"skipped": []', '"skipped": [{"part": "B_noise"}]', r"^curvature\.skipped\.0\.seconds: "),
+    ],
+)
+def test_a_changed_saddle_is_refused_with_the_place(original: str, damaged: str, reason: str) -> None:
+    text = to_json(at_a_saddle())
+    assert original in text
+    with pytest.raises(ReportError, match=reason):
+        from_json(text.replace(original, damaged, 1))
+
+
 def test_a_file_cut_short_is_refused_with_the_line() -> None:
     text = to_json(contract_report())
     with pytest.raises(ReportError, match=r"^not JSON, or cut short: .* at line 17"):
@@ -120,6 +138,21 @@ def test_the_schema_is_a_schema() -> None:
 def test_the_schema_explains_a_field_by_its_docstring() -> None:
     about = SCHEMA["$defs"]["GradientStats"]["properties"]["squared_norm"]
     assert about["description"] == "|G|^2, unbiased, so it can be negative."
+
+
+def test_the_schema_explains_curvature_and_saddle() -> None:
+    for name, field, about in [
+        ("CurvatureStats", "trace", "tr(H), or tr(D H) with an adaptive optimizer."),
+        ("SaddleVerdict", "examples_needed", "Where the sample was too small for a certificate."),
+        ("EscapeDirection", "lowest_at", "x, with its sign, of the lowest loss that was tried."),
+        (
+            "Recommendation",
+            "escape_steps",
+            "Steps to leave the saddle with this pair; null where there is none.",
+        ),
+    ]:
+        assert SCHEMA["$defs"][name]["properties"][field]["description"] == about
+    jsonschema.validate(json.loads(to_json(at_a_saddle())), SCHEMA)
 
 
 @pytest.mark.parametrize("damage", ["missing", "unknown", "wrong type"])

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from bsadvisor.report import render
-from tests.report import sample
+import pytest
+
+from bsadvisor.report import content, render
+from bsadvisor.values import Report
+from tests.report import curved, sample
+from tests.report.samples import SAMPLES
 
 
 def test_the_headline_is_the_title() -> None:
@@ -39,3 +44,17 @@ def test_findings_carry_severity_message_and_remedy() -> None:
     assert "- **warning** BSA104: no learning rate was found" in text
     assert "\n  set LEARNING\\_RATE in the file" in text
     assert "`bsadvisor explain BSA104`" in text
+
+
+@pytest.mark.parametrize("build", SAMPLES.values(), ids=SAMPLES)
+def test_it_holds_every_fact_that_the_terminal_shows(build: Callable[[], Report]) -> None:
+    text, terminal = render(build(), "markdown"), render(build(), "text")
+    plain, shown = (" ".join(page.replace("\\", "").split()) for page in (text, terminal))
+    lines = [line for fact in content.facts(build()) for line in fact.lines]
+    assert [line for line in lines if " ".join(line.split()) not in plain] == []
+    assert [line for line in lines if "".join(line.split()) not in "".join(shown.split())] == []
+
+
+def test_the_steps_to_escape_are_a_column() -> None:
+    (header,) = re.findall(r"^\| batch .*$", render(curved.at_a_saddle(), "markdown"), re.MULTILINE)
+    assert "| steps to escape |" in header

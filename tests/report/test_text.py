@@ -16,9 +16,10 @@ from rich.cells import cell_len
 
 from bsadvisor.report import FORMATS, render, to_json
 from bsadvisor.values import Anchor, Report, StoppedBy
-from tests.report import sample
+from tests.report import curved, sample
 from tests.report.anything import REPORTS
-from tests.report.sample import SAMPLES, contract_report
+from tests.report.sample import contract_report
+from tests.report.samples import SAMPLES
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -212,6 +213,104 @@ def test_a_finding_is_shown_with_its_remedy_and_how_to_learn_more() -> None:
     assert "  ! BSA104  no learning rate was found" in text
     assert "            set LEARNING_RATE in the file" in text
     assert text.endswith("bsadvisor explain BSA104\n")
+
+
+# --- curvature and saddle -----------------------------------------------------------------------
+
+
+def test_without_curvature_nothing_is_said_of_it() -> None:
+    text = shown(contract_report())
+    assert not re.search(r"curvature|saddle|stability|stable|B_noise|λ|escape", text)
+
+
+def test_the_curvature_weighted_noise_scale_stands_beside_the_simple_one() -> None:
+    assert "B_noise 107 [75, 185] images, weighted by curvature\n" in shown(curved.no_saddle())
+    assert "B_noise ≥ 820 images, no upper bound, weighted by curvature\n" in shown(curved.little_measured())
+
+
+def test_where_it_is_not_defined_the_gauss_newton_matrix_stands_in() -> None:
+    text = shown(curved.perhaps_at_a_saddle())
+    assert "B_noise not defined: no positive curvature along the gradient\n" in text
+    assert "by the Gauss-Newton matrix 38.8 [33.8, 45.4] images\n" in text
+    assert "Gauss-Newton" not in shown(curved.no_saddle())
+
+
+def test_the_stability_limit_is_a_learning_rate_with_its_interval() -> None:
+    assert "largest stable η 2.3e-1 [2.1e-1, 2.5e-1], at this point\n" in shown(curved.no_saddle())
+    assert "largest stable η ≥ 1.5e0, no upper bound" in shown(curved.perhaps_at_a_saddle())
+    assert "stable η" not in shown(curved.little_measured())
+
+
+def test_every_end_of_the_spectrum_is_printed_once_and_with_its_geometry() -> None:
+    text = shown(curved.no_saddle())
+    assert "λmax 3.19 [3.06, 3.46] (95 %)\n" in text
+    assert "λmax 162 [154, 184], AdamW's geometry\n" in text
+    assert "λmin -0.076 [-0.40, -0.0059]\n" in text
+    assert [text.count(name) for name in ("λmax 3.19", "λmax 162", "λmin")] == [1, 1, 1]
+    assert "directions from 128, measured on 512 other images\n" in text
+
+
+def test_an_optimizer_without_limit_still_shows_the_spectrum() -> None:
+    assert "λmax ≥ 3.1, no upper bound (95 %)\n" in shown(curved.little_measured())
+
+
+def test_a_piecewise_linear_loss_is_called_one() -> None:
+    text = shown(curved.piecewise_linear())
+    assert "zero everywhere: the loss is piecewise linear in the weights\n" in text
+    assert "λ" not in text
+
+
+def test_what_was_left_out_is_named_once_with_the_time_it_would_take() -> None:
+    text = " ".join(shown(curved.little_measured()).split())
+    left_out = "a thorough search for a way out of a saddle (37.1 s), λmax and λmin (5.7 s)"
+    assert f"left out, with the time it would take: {left_out}" in text
+    assert "half as large" not in text
+    assert "other images, by finite differences" in text
+
+
+def test_at_a_saddle_the_evidence_is_shown_and_the_way_out_is_the_remedy() -> None:
+    report = curved.at_a_saddle()
+    text = " ".join(shown(report).split())
+    assert "saddle yes: negative curvature holds the run up" in text
+    assert "curvature along it -0.0642 [-0.0709, -0.0575], 99 % either end" in text
+    assert "loss to gain along it 0.0514 [0.0493, 0.0535], 99 % either end" in text
+    assert "100 steps from here take 4.0e-4 [1.0e-4, 7.0e-4] off the loss" in text
+    assert "and 0.0487 [0.0465, 0.0509] from its lowest point along it" in text
+    assert report.saddle is not None and text.count(report.saddle.advice) == 1
+
+
+def test_every_pair_has_the_steps_that_it_takes_to_leave_and_the_column_says_what_they_are() -> None:
+    text = shown(curved.at_a_saddle())
+    assert re.search(r"▸ +32 .* 970 ", text) and re.search(r" 128 .* 540 .* balanced\n", text)
+    assert "Steps to escape (predicted): until 5 % is off the loss in half of such runs." in " ".join(
+        text.split()
+    )
+    assert "about 540 steps to leave the saddle, 970 with today's pair\n" in text
+    assert "escape" in render(curved.at_a_saddle(), "text", width=40)
+
+
+def test_where_no_pair_is_recommended_the_steps_stand_with_the_saddle() -> None:
+    assert "about 1,100 steps until 5 % is off the loss, predicted\n" in shown(curved.perhaps_at_a_saddle())
+    assert "1,100 steps until" not in shown(curved.at_a_saddle())
+
+
+def test_the_curvature_of_the_way_out_is_not_printed_again_where_it_is_the_smallest_eigenvalue() -> None:
+    text = shown(curved.perhaps_at_a_saddle())
+    assert text.count("-1.216 [") == 1 and "curvature along it" not in text
+
+
+def test_no_saddle_is_said_with_the_geometry_that_it_holds_in() -> None:
+    assert "none: no direction of certified negative curvature\n" in shown(curved.little_measured())
+    report = curved.no_saddle()
+    nothing = curved.verdict("none", "no direction of certified negative curvature")
+    text = " ".join(shown(replace(report, saddle=nothing)).split())
+    assert "saddle none: no direction of certified negative curvature in AdamW's geometry" in text
+
+
+def test_a_saddle_that_is_neither_seen_nor_excluded_says_why_in_its_finding_alone() -> None:
+    text = shown(curved.unresolved())
+    assert "saddle          neither seen nor excluded\n" in text
+    assert text.count("certif") == 1
 
 
 # --- the stream ---------------------------------------------------------------------------------
