@@ -81,7 +81,7 @@ def judge_saddle(
     if escape is None:
         return _nothing()
     trap = None
-    if rule is not None and batch_size is not None and learning_rate is not None:
+    if rule is not None and rule.knows_geometry and batch_size is not None and learning_rate is not None:
         trap = find_trap(escape, gradient, rule, batch_size=batch_size, learning_rate=learning_rate)
     verdict = _decide(escape, curvature, trap)
     return SaddleVerdict(
@@ -125,7 +125,9 @@ def find_trap(
 def with_escape_steps(
     rows: Sequence[Recommendation], escape: EscapeDirection, gradient: GradientStats, rule: UpdateRule
 ) -> tuple[Recommendation, ...]:
-    """The rows with the steps that each pair takes to leave."""
+    """The rows with the steps that each pair takes to leave, where the optimizer's geometry is known."""
+    if not rule.knows_geometry:
+        return tuple(rows)
     return tuple(
         row
         if row.learning_rate is None
@@ -163,20 +165,18 @@ def is_suspicious(escape: EscapeDirection, curvature: CurvatureStats) -> bool:
 
 
 def _decide(escape: EscapeDirection, curvature: CurvatureStats, trap: Trap | None) -> Verdict:
+    would_hold = trap is not None and _would_hold(escape, trap)
     if not is_certified(escape, curvature):
-        return "unresolved" if trap is not None and _would_hold(escape, trap) else "none"
-    if trap is None:
-        return "note"
+        return "unresolved" if would_hold else "none"
     run = escape.short_run
     if run is None:
-        return "possible" if _would_hold(escape, trap) else "note"
+        return "possible" if would_hold else "note"
     little = STUCK_SHARE * abs(escape.loss) * run.steps / STUCK_STEPS
     stays, kicked = run.loss_drop, run.kicked_loss_drop
-    if stays.value is None or kicked.value is None or stays.value >= little or kicked.value < little:
+    leads_away = _falls(escape, LEAST_DROP) or (kicked.value or 0.0) >= little
+    if stays.value is None or stays.value >= little or not leads_away:
         return "note"
-    surely = (
-        stays.high is not None and stays.high < little and kicked.low is not None and kicked.low >= little
-    )
+    surely = stays.high is not None and stays.high < little and (kicked.low or 0.0) >= little
     return "warning" if surely else "possible"
 
 
@@ -209,6 +209,8 @@ def may_be_stuck(
     norm = gradient.squared_norm_preconditioned or gradient.squared_norm
     if loss is None or best_step_gain is None or best_step_gain < STEP_GAIN * abs(loss):
         return True
+    if not rule.knows_geometry:
+        return False
     steps = _gradient_steps(STUCK_SHARE * abs(loss), norm.value, rule.amplification * learning_rate)
     return steps >= FEW_STEPS
 
@@ -233,13 +235,15 @@ def _advice(verdict: Verdict, escape: EscapeDirection, trap: Trap | None, limit:
         return NOTHING
     if verdict == "unresolved":
         return "the sample is too small to certify the negative curvature that it shows"
-    if trap is None:
+    if trap is None and escape.short_run is None:
         return (
             "negative curvature, as in almost every network; without batch size, learning rate and the "
             "optimizer's state it cannot be told whether it holds the run up"
         )
     if verdict == "note":
         return "negative curvature, as in almost every network; it does not hold the run up"
+    if trap is None:
+        return "which pair leaves sooner cannot be told without the optimizer's state"
     if is_noiseless(escape):
         return "neither gradient nor noise points out of it: add a little random noise to the weights"
     if noise_share(trap.saddle, trap.pair) <= 1 / 2:

@@ -18,6 +18,8 @@ class UpdateRule:
     momentum: float
     second_beta: float | None = None
     """Of an adaptive optimizer's moving average of squared gradients."""
+    knows_geometry: bool = True
+    """False for an adaptive optimizer without its state: it can be run afresh, and no more."""
 
     @property
     def amplification(self) -> float:
@@ -26,13 +28,17 @@ class UpdateRule:
 
 
 def update_rule(optimizer: OptimizerDetails | None) -> UpdateRule | None:
-    """Of the optimizer in use, SGD where none was found; None where its geometry is not known."""
+    """Of the optimizer in use, SGD where none was found; None where it is not known what it does."""
     if optimizer is None:
         return UpdateRule(scheme="gradient_descent", momentum=0.0)
-    if optimizer.family == "other" or (optimizer.family == "adam" and not optimizer.state_loaded):
+    adaptive = optimizer.family == "adam"
+    if optimizer.family == "other" or (adaptive and not optimizer.state_loaded and optimizer.betas is None):
         return None
-    if optimizer.betas is not None:
-        return UpdateRule(scheme="ema", momentum=optimizer.betas[0], second_beta=optimizer.betas[1])
+    if adaptive and optimizer.betas is not None:
+        first, second = optimizer.betas
+        return UpdateRule(
+            scheme="ema", momentum=first, second_beta=second, knows_geometry=optimizer.state_loaded
+        )
     momentum = optimizer.momentum or 0.0
     if not momentum:
         return UpdateRule(scheme="gradient_descent", momentum=0.0)
@@ -41,7 +47,7 @@ def update_rule(optimizer: OptimizerDetails | None) -> UpdateRule | None:
 
 def full_batch_limit(curvature: Estimate | None, rule: UpdateRule | None) -> Estimate | None:
     """The largest stable learning rate; no value where the largest curvature is not positive."""
-    if curvature is None or rule is None:
+    if curvature is None or rule is None or not rule.knows_geometry:
         return None
     ends = curvature.high, curvature.value, curvature.low
     low, value, high = (None if end is None else _finite(rule, end) for end in ends)
@@ -57,7 +63,7 @@ def limit_by_batch_size(
     curvature: CurvatureStats | None, rule: UpdateRule | None
 ) -> Callable[[int], float | None]:
     """The stability limit of mini-batch steps as a function of B; None where it is not known."""
-    if curvature is None or rule is None:
+    if curvature is None or rule is None or not rule.knows_geometry:
         return lambda batch_size: None
     largest = curvature.lambda_max_preconditioned or curvature.lambda_max
     if largest is None or largest.value is None or largest.value <= 0:

@@ -20,6 +20,10 @@ from bsadvisor.theory.stability import Scheme
 from bsadvisor.values import Estimate, ShortRun
 
 
+EPSILON = 1e-8
+"""Beside the root of second moments; in those of a checkpoint the optimizer's own is contained."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
     """What the optimizer in use does, and how often."""
@@ -112,6 +116,9 @@ class _Update:
         """1 / D: the root of the second moments, freed of the bias of their start at zero."""
         self._momentum: Tensor | None = None
         diagonal = problem.preconditioner
+        if diagonal is None and steps.second_beta is not None:  # an adaptive optimizer that begins afresh
+            self._root = torch.zeros(sum(leaf.numel() for leaf in problem.parameters.values()))
+            self._root = self._root.to(next(iter(problem.parameters.values())).device)
         if diagonal is not None:
             parts = [diagonal[name].detach().float().reshape(-1) for name in problem.parameters]
             self._root = 1 / torch.cat(parts)
@@ -133,7 +140,9 @@ class _Update:
             direction = gradient + beta * self._momentum
         elif scheme == "ema":
             direction = self._momentum / (1 - beta**self._taken)
-        return -self._steps.learning_rate * (direction if self._root is None else direction / self._root)
+        return -self._steps.learning_rate * (
+            direction if self._root is None else direction / (self._root + EPSILON)
+        )
 
 
 def _losses(hessian: Hessian, batches: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
