@@ -23,7 +23,7 @@ CERTIFICATE = 512
 ITERATIONS = 24
 """Of Lanczos, at most."""
 
-SEARCH, SEARCH_ITERATIONS = 1024, 80
+SEARCH, SEARCH_ITERATIONS = 2048, 80
 """Examples, and products, of a thorough search for directions of negative curvature."""
 
 MOST_UNITS = 64
@@ -82,8 +82,8 @@ def plan_curvature(
         direction_batches=min(max(certificate_batches // 4, 1), within - certificate_batches),
         certificate_batches=certificate_batches,
         iterations=ITERATIONS,
-        search_direction_batches=min(SEARCH // micro_batch, within * 2 // 5),
-        search_certificate_batches=min(2 * SEARCH // micro_batch, within * 3 // 5),
+        search_direction_batches=min(SEARCH // micro_batch, within // 2),
+        search_certificate_batches=min(SEARCH // micro_batch, within // 2),
         search_iterations=SEARCH_ITERATIONS,
     )
 
