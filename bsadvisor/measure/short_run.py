@@ -87,7 +87,7 @@ def short_run(
 
 def _train(hessian: Hessian, batches: Sequence[Any], steps: Steps, should_stop: Callable[[], bool]) -> bool:
     """Whether all steps were taken."""
-    update = _Update(steps, hessian.problem)
+    update = _Update(steps, hessian)
     if len(batches) < steps.number * steps.micro_batches:
         return False
     for first in range(0, len(batches), steps.micro_batches):
@@ -105,15 +105,18 @@ def _train(hessian: Hessian, batches: Sequence[Any], steps: Steps, should_stop: 
 class _Update:
     """The optimizer's change of the parameters, from its gradients."""
 
-    def __init__(self, steps: Steps, problem: Problem) -> None:
+    def __init__(self, steps: Steps, hessian: Hessian) -> None:
         self._steps = steps
         self._taken = 0
         self._root: Tensor | None = None
         """1 / D: the root of the second moments, freed of the bias of their start at zero."""
         self._momentum: Tensor | None = None
-        diagonal = problem.preconditioner
+        diagonal = hessian.problem.preconditioner
         if diagonal is not None:
-            parts = [diagonal[name].detach().float().reshape(-1) for name in problem.parameters]
+            parts = [
+                diagonal[name].detach().to(hessian.like.dtype).reshape(-1)
+                for name in hessian.problem.parameters
+            ]
             self._root = 1 / torch.cat(parts)
 
     def __call__(self, gradient: Tensor) -> Tensor:
