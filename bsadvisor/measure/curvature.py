@@ -208,23 +208,28 @@ class CurvatureProbe:
         plain = Hessian(problem=self._problem, seed=self._seed, divide_by=self._divide_by)
         method, reason = self._choose_method(plain)
         plain = replace(plain, method=method)
-        own = plain if self._problem.preconditioner is None else replace(plain, scale=self._scale())
         found = MeasuredCurvature(method=method, method_reason=reason)
-        found.products = self._products(own, budget, "the curvature along the gradient")
-        found.spectrum = self._search(own, budget) if self._may_be_stuck else None
-        found.spectrum = found.spectrum or self._spectrum(
-            self._usual, own, budget, "the ends of the spectrum"
-        )
-        found.escape = self._escape(own, found.spectrum, budget)
-        if own is plain:
+        if self._problem.preconditioner is None:
+            self._measure_own(found, plain, budget)
             found.plain_products, found.plain_spectrum = found.products, found.spectrum
         else:
+            self._measure_own(found, replace(plain, scale=self._scale()), budget)
             found.plain_products = self._products(plain, budget, "B_noise")
-            found.plain_spectrum = self._spectrum(self._usual, plain, budget, "lambda_max and lambda_min")
+            found.plain_spectrum = self._let_go(
+                self._spectrum(self._usual, plain, budget, "lambda_max and lambda_min"), keep_lowest=False
+            )
         if found.plain_products is not None and not curvature_noise.bends_up(found.plain_products):
             found.gauss_newton_products = self._gauss_newton(plain, budget)
         found.skipped = budget.skipped
         return found
+
+    def _measure_own(self, found: MeasuredCurvature, own: Hessian, budget: Budget) -> None:
+        """In the optimizer's geometry, whose scale is held no longer than this."""
+        found.products = self._products(own, budget, "the curvature along the gradient")
+        spectrum = self._search(own, budget) if self._may_be_stuck else None
+        spectrum = spectrum or self._spectrum(self._usual, own, budget, "the ends of the spectrum")
+        found.escape = self._escape(own, spectrum, budget)
+        found.spectrum = self._let_go(spectrum, keep_lowest=found.escape is not None)
 
     # --- parts ---
 
@@ -317,6 +322,12 @@ class CurvatureProbe:
                 should_stop=budget.is_spent,
             ),
         )
+
+    def _let_go(self, spectrum: Spectrum | None, *, keep_lowest: bool) -> Spectrum | None:
+        """Of its vectors, where they would be in the way of what follows."""
+        if spectrum is None or self._keeps_basis(spectrum.sample.iterations):
+            return spectrum
+        return spectrum.lean(keep_lowest=keep_lowest)
 
     def _keeps_basis(self, iterations: int) -> bool:
         if self._keep_basis is not None:

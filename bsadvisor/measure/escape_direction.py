@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,10 @@ STEPS_TRIED = tuple(2.0**power for power in range(-1, 9))
 class AlongDirection:
     """Derivatives of every certificate micro-batch along a unit vector v of the scaled coordinates."""
 
-    vector: Tensor
     displacement: Tensor
-    """(P,): D^1/2 v, a unit step in the space of the parameters."""
+    """(P,): D^1/2 v, a unit step in the space of the parameters; empty where it was let go."""
+    squared_length: float
+    """Of that step."""
     slopes: Array
     """(K,): h_k . v."""
     curvatures: Array
@@ -45,14 +46,13 @@ class AlongDirection:
     """b, of each micro-batch."""
 
     @property
-    def squared_length(self) -> float:
-        """Of a unit step, in the space of the parameters."""
-        return squared_norm(self.displacement)
-
-    @property
     def negative(self) -> bool:
         """Whether the mean curvature is below zero at all."""
         return float(self.curvatures.mean()) < 0
+
+    def without_vector(self) -> AlongDirection:
+        """The figures alone: on a large model every vector counts."""
+        return replace(self, displacement=self.displacement.new_empty(0))
 
 
 def along_directions(
@@ -66,6 +66,11 @@ def along_directions(
 ) -> tuple[list[AlongDirection], Array] | None:
     """Slopes and curvatures along each of some unit vectors, on examples that did not choose them.
 
+    Args:
+        vectors: (P,) each, in the scaled coordinates; they become displacements in place.
+        examples: of each micro-batch.
+        first_number: of these micro-batches, for their dropout masks.
+
     Returns:
         One row per vector, and z'H_k z with random signs z for each micro-batch: its mean is the trace.
         None where `should_stop`, asked before every micro-batch, said so.
@@ -74,28 +79,29 @@ def along_directions(
         FloatingPointError: a product is not finite.
 
     Source: Hutchinson 1990 for the trace.
-    Cost: one gradient, a product per vector and one more for each micro-batch.
+    Cost: one gradient, a product per vector and one more for each micro-batch; two vectors more.
     """
     shape = len(vectors), len(batches)
     slopes, curvatures, traces = np.zeros(shape), np.zeros(shape), np.zeros(len(batches))
     generator = torch.Generator().manual_seed(hessian.seed)
+    directions = [hessian.displace(vector) for vector in vectors]
     for column, batch in enumerate(batches):
         if should_stop():
             return None
-        signs = torch.randint(0, 2, vectors[0].shape, generator=generator, dtype=torch.int8)
-        probe = (signs * 2 - 1).to(vectors[0])
-        slope, curvature = hessian.inner_products(batch, first_number + column, [*vectors, probe])
+        signs = torch.randint(0, 2, directions[0].shape, generator=generator, dtype=torch.int8)
+        probe = hessian.displace(signs.mul_(2).sub_(1).to(directions[0]))
+        slope, curvature = hessian.inner_products(batch, first_number + column, [*directions, probe])
         slopes[:, column], curvatures[:, column], traces[column] = slope[:-1], curvature[:-1], curvature[-1]
         check_finite(traces[column], *slopes[:, column], *curvatures[:, column])
     rows = [
         AlongDirection(
-            vector=vector,
-            displacement=hessian.displacement(vector),
+            displacement=direction,
+            squared_length=squared_norm(direction),
             slopes=slope,
             curvatures=curvature,
             examples=examples,
         )
-        for vector, slope, curvature in zip(vectors, slopes, curvatures, strict=True)
+        for direction, slope, curvature in zip(directions, slopes, curvatures, strict=True)
     ]
     return rows, traces
 

@@ -45,11 +45,10 @@ class GaussNewton(Hessian):
             used, bends = zip(*reached, strict=True)
             # Flat at once, so that no parts live on beside it.
             products = [
-                self._scaled(self.flat(self._product(used, bends, self.displacement(vector))))
-                for vector in vectors
+                self._flat_scaled(self._product(used, bends, self.displacement(vector))) for vector in vectors
             ]
-            gradient = self.flat(torch.autograd.grad(loss, self.leaves, allow_unused=True))
-        return Products(gradient=self._scaled(gradient), products=products)
+            gradient = self._flat_scaled(torch.autograd.grad(loss, self.leaves, allow_unused=True))
+        return Products(gradient=gradient, products=products)
 
     def _product(
         self, outputs: Sequence[Tensor], slopes: Sequence[Tensor], vector: Tensor

@@ -95,16 +95,15 @@ class Hessian:
             batch,
             number,
             [self.displacement(vector) for vector in vectors],
-            gradient=lambda parts: found.append(self._scaled(self.flat(parts))),
-            product=lambda index, parts: found.append(self._scaled(self.flat(parts))),
+            gradient=lambda parts: found.append(self._flat_scaled(parts)),
+            product=lambda index, parts: found.append(self._flat_scaled(parts)),
         )
         return Products(gradient=found[0], products=found[1:])
 
     def inner_products(
-        self, batch: Any, number: int, vectors: Sequence[Tensor]
+        self, batch: Any, number: int, directions: Sequence[Tensor]
     ) -> tuple[list[float], list[float]]:
-        """Slope and curvature of a micro-batch along each vector, with no product kept."""
-        directions = [self.displacement(vector) for vector in vectors]
+        """Slope and curvature of a micro-batch along each `displacement`, with no product kept."""
         slopes: list[float] = []
         curvatures: list[float] = []
 
@@ -159,7 +158,7 @@ class Hessian:
     def gradient(self, batch: Any, number: int) -> Tensor:
         """The gradient alone."""
         with buffers_kept(self.problem.model):
-            return self._scaled(self.flat(self._gradient(lambda: self.loss_with_graph(batch, number))))
+            return self._flat_scaled(self._gradient(lambda: self.loss_with_graph(batch, number)))
 
     def loss(self, batch: Any, number: int) -> Tensor:
         """The loss of a micro-batch where the parameters are now, without its graph."""
@@ -173,7 +172,11 @@ class Hessian:
 
     def displacement(self, vector: Tensor) -> Tensor:
         """A step in the scaled coordinates as a change of the parameters: D^1/2 v."""
-        return self._scaled(vector)
+        return vector if self.scale is None else vector * self.scale
+
+    def displace(self, vector: Tensor) -> Tensor:
+        """`displacement` in the vector's own place."""
+        return vector if self.scale is None else vector.mul_(self.scale)
 
     @property
     def num_parameters(self) -> int:
@@ -183,9 +186,6 @@ class Hessian:
     def like(self) -> Tensor:
         """A parameter: for the type and device of vectors."""
         return self.leaves[0]
-
-    def _scaled(self, vector: Tensor) -> Tensor:
-        return vector if self.scale is None else vector * self.scale
 
     def loss_with_graph(self, batch: Any, number: int) -> Tensor:
         """The loss of a micro-batch, the same function at every call."""
@@ -260,6 +260,9 @@ class Hessian:
         pairs = zip(parts, self.leaves, strict=True)
         dense = (torch.zeros_like(leaf) if part is None else _dense(part) for part, leaf in pairs)
         return torch.cat([part.detach().reshape(-1) for part in dense])
+
+    def _flat_scaled(self, parts: Parts) -> Tensor:
+        return self.displace(self.flat(parts))
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """A vector as parts that are shaped like the parameters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class RitzPair:
 
     value: float
     vector: Tensor
-    """(P,), of length one."""
+    """(P,), of length one; empty where it was let go."""
     residual: float
     """|Hv - value v|: some eigenvalue is at most this far away."""
 
@@ -43,6 +43,12 @@ class Extremes:
     highest: RitzPair
     iterations: int
     """Products that were made."""
+
+    def without_vectors(self) -> Extremes:
+        """The figures alone."""
+        ends = (replace(pair, vector=pair.vector.new_empty(0)) for pair in (self.lowest, self.highest))
+        lowest, highest = ends
+        return replace(self, lowest=lowest, highest=highest)
 
 
 def lanczos(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,8 @@ from bsadvisor.random_state import seed_everything
 from bsadvisor.theory.stability import Scheme
 from bsadvisor.values import Estimate, ShortRun
 
-
 EPSILON = 1e-8
-"""Beside the root of second moments; in those of a checkpoint the optimizer's own is contained."""
+"""Beside the root of second moments that begin at zero; in a checkpoint's D the optimizer's own is contained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +52,9 @@ def short_run(
     seed: int,
     should_stop: Callable[[], bool],
 ) -> ShortRun | None:
-    """The fall of the loss over some steps from the checkpoint, and from beside it with the same batches.
+    """The fall of the loss over some steps from the checkpoint, and from beside it.
 
-    Everything is as before afterwards. Momentum starts at zero, and an adaptive optimizer's second
+    Both see the same batches, but those of a stream. Everything is as before afterwards. Momentum starts at zero, and an adaptive optimizer's second
     moments at those of its checkpoint.
 
     Args:
@@ -78,28 +77,28 @@ def short_run(
     ):
         seed_everything(seed)
         before = _losses(hessian, held)
-        batches = list(sampler.random(steps.number * steps.micro_batches, steps.micro_batch, seed))
         for start in (torch.zeros_like(kick), kick):
             with torch.no_grad():
                 for leaf, home, change in zip(hessian.leaves, origin, hessian.split(start), strict=True):
                     leaf.copy_(home + change)
+            batches = sampler.random(steps.number * steps.micro_batches, steps.micro_batch, seed)
             if not _train(hessian, batches, steps, should_stop):
                 return None
             drops.append(one_sided(before - _losses(hessian, held), CERTIFICATE))
     return ShortRun(steps=steps.number, loss_drop=drops[0], kicked_loss_drop=drops[1])
 
 
-def _train(hessian: Hessian, batches: Sequence[Any], steps: Steps, should_stop: Callable[[], bool]) -> bool:
+def _train(hessian: Hessian, batches: Iterator[Any], steps: Steps, should_stop: Callable[[], bool]) -> bool:
     """Whether all steps were taken."""
-    update = _Update(steps, hessian.problem)
-    if len(batches) < steps.number * steps.micro_batches:
-        return False
-    for first in range(0, len(batches), steps.micro_batches):
-        if should_stop():
-            return False
-        parts = range(first, first + steps.micro_batches)
-        gradient = sum((hessian.gradient(batches[part], part) for part in parts), hessian.like.new_zeros(()))
-        change = update(gradient / steps.micro_batches)
+    update = _Update(steps, hessian)
+    for step in range(steps.number):
+        total = torch.zeros_like(update.momentum)
+        for part in range(steps.micro_batches):
+            batch = None if should_stop() else next(batches, None)
+            if batch is None:
+                return False
+            total += hessian.gradient(batch, step * steps.micro_batches + part)
+        change = update(total / steps.micro_batches)
         with torch.no_grad():
             for leaf, moved_by in zip(hessian.leaves, hessian.split(change), strict=True):
                 leaf.add_(moved_by)
@@ -109,18 +108,21 @@ def _train(hessian: Hessian, batches: Sequence[Any], steps: Steps, should_stop: 
 class _Update:
     """The optimizer's change of the parameters, from its gradients."""
 
-    def __init__(self, steps: Steps, problem: Problem) -> None:
+    def __init__(self, steps: Steps, hessian: Hessian) -> None:
         self._steps = steps
         self._taken = 0
         self._root: Tensor | None = None
         """1 / D: the root of the second moments, freed of the bias of their start at zero."""
-        self._momentum: Tensor | None = None
-        diagonal = problem.preconditioner
+        self._epsilon = 0.0
+        self.momentum = hessian.like.new_zeros(hessian.num_parameters)
+        diagonal = hessian.problem.preconditioner
         if diagonal is None and steps.second_beta is not None:  # an adaptive optimizer that begins afresh
-            self._root = torch.zeros(sum(leaf.numel() for leaf in problem.parameters.values()))
-            self._root = self._root.to(next(iter(problem.parameters.values())).device)
+            self._root, self._epsilon = hessian.like.new_zeros(hessian.num_parameters), EPSILON
         if diagonal is not None:
-            parts = [diagonal[name].detach().float().reshape(-1) for name in problem.parameters]
+            parts = [
+                diagonal[name].detach().to(hessian.like.dtype).reshape(-1)
+                for name in hessian.problem.parameters
+            ]
             self._root = 1 / torch.cat(parts)
 
     def __call__(self, gradient: Tensor) -> Tensor:
@@ -131,17 +133,16 @@ class _Update:
             share = (1 - second) / (1 - second**age)  # of the newest gradient
             self._root = torch.lerp(self._root.square(), gradient.square(), share).sqrt()
         weight = 1 - beta if scheme == "ema" else 1.0
-        previous = torch.zeros_like(gradient) if self._momentum is None else self._momentum
-        self._momentum = beta * previous + weight * gradient
-        direction = self._momentum
+        self.momentum = beta * self.momentum + weight * gradient
+        direction = self.momentum
         if scheme == "gradient_descent":
             direction = gradient
         elif scheme == "nesterov":
-            direction = gradient + beta * self._momentum
+            direction = gradient + beta * self.momentum
         elif scheme == "ema":
-            direction = self._momentum / (1 - beta**self._taken)
+            direction = self.momentum / (1 - beta**self._taken)
         return -self._steps.learning_rate * (
-            direction if self._root is None else direction / (self._root + EPSILON)
+            direction if self._root is None else direction / (self._root + self._epsilon)
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,7 @@ class Spectrum:
 
     sample: Sample
     extremes: Extremes
+    """Without the vectors: those are in the next two, as displacements."""
     lowest: AlongDirection
     highest: AlongDirection
     traces: Array
@@ -58,6 +59,11 @@ class Spectrum:
     def error_ratio(self) -> float:
         """Sampling error on the direction sample over that on the certificate sample."""
         return math.sqrt(self.sample.certificate_examples / self.sample.direction_examples)
+
+    def lean(self, *, keep_lowest: bool) -> Spectrum:
+        """The figures alone, with the displacement of the lower end where it is still of use."""
+        lowest = self.lowest if keep_lowest else self.lowest.without_vector()
+        return replace(self, lowest=lowest, highest=self.highest.without_vector())
 
 
 def find_spectrum(
@@ -113,4 +119,6 @@ def find_spectrum(
     if along is None:
         return None
     (lowest, highest), traces = along
-    return Spectrum(sample=sample, extremes=extremes, lowest=lowest, highest=highest, traces=traces)
+    return Spectrum(
+        sample=sample, extremes=extremes.without_vectors(), lowest=lowest, highest=highest, traces=traces
+    )

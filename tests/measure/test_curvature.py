@@ -279,7 +279,7 @@ def test_both_ends_and_the_trace_are_those_of_the_dense_hessian() -> None:
     assert found.extremes.highest.value == pytest.approx(float(values[-1]), rel=1e-3)
     certificate = dense_hessian(model, cross_entropy, torch.cat(batches[12:]))
     for along in (found.lowest, found.highest):
-        wanted = float(along.vector @ certificate @ along.vector)
+        wanted = float(along.displacement @ certificate @ along.displacement)
         assert along.curvatures.mean() == pytest.approx(wanted, rel=1e-6, abs=1e-9)
     assert found.traces.std() > 0
 

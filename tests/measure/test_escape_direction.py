@@ -30,7 +30,8 @@ def batches(rows: Tensor) -> list[Tensor]:
 
 
 def along(hessian: Hessian, rows: Tensor, directions: list[Tensor]) -> tuple[list[AlongDirection], Any]:
-    found = along_directions(hessian, batches(rows), directions, examples=SIZE, first_number=3)
+    copies = [direction.clone() for direction in directions]
+    found = along_directions(hessian, batches(rows), copies, examples=SIZE, first_number=3)
     assert found is not None
     return found
 

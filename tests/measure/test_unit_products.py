@@ -203,7 +203,7 @@ def judged(kind: str, seed: int) -> dict[str, bool]:
     assert spectrum is not None and stats.lambda_max is not None and stats.lambda_min is not None
     assert stats.lambda_max.low is not None and stats.lambda_min.high is not None
     along = {
-        name: inside(mean_estimate(end.curvatures, 0.95), float(hessian @ end.vector.double().square()))
+        name: inside(mean_estimate(end.curvatures, 0.95), float(hessian @ end.displacement.double().square()))
         for name, end in (("lowest", spectrum.lowest), ("highest", spectrum.highest))
     }
     b_noise = noise_scale(found.products, 0.95)
