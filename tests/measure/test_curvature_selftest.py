@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from bsadvisor.measure import curvature_selftest
+from bsadvisor.measure.curvature import CurvatureProbe
+from bsadvisor.measure.curvature_stats import curvature_stats
 from bsadvisor.measure.selftest import run_selftest
 from bsadvisor.values import SelftestResult
 
@@ -49,15 +50,15 @@ def test_every_known_curvature_is_found() -> None:
 def test_a_curvature_that_is_off_is_betrayed(
     damage: Callable[[Any], Any], betrayed: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = curvature_selftest.curvature_stats
     monkeypatch.setattr(
-        curvature_selftest, "curvature_stats", lambda *given, **options: damage(right(*given, **options))
+        "bsadvisor.measure.curvature_selftest.curvature_stats",
+        lambda *given, **options: damage(curvature_stats(*given, **options)),
     )
     assert wrong() == betrayed
 
 
 def test_a_saddle_that_is_not_certified_is_betrayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = curvature_selftest.CurvatureProbe.run
+    right = CurvatureProbe.run
 
     def doubtful(probe: Any, **limits: Any) -> Any:
         found = right(probe, **limits)
@@ -65,7 +66,7 @@ def test_a_saddle_that_is_not_certified_is_betrayed(monkeypatch: pytest.MonkeyPa
             found.escape = replace(found.escape, curvature=replace(found.escape.curvature, high=0.1))
         return found
 
-    monkeypatch.setattr(curvature_selftest.CurvatureProbe, "run", doubtful)
+    monkeypatch.setattr(CurvatureProbe, "run", doubtful)
     assert wrong() == {"the way out"}
 
 
