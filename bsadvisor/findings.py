@@ -452,7 +452,7 @@ _RULES = (
         explanation=(
             "A direction of negative curvature was found on some examples and certified at 99 % on others. "
             "A short run with the pair in use, taken back afterwards, hardly lowered the loss; the same run "
-            "lowered it once it had started a little way along that direction. Both hold at 99 %. What "
+            "lowered it once it had started from the lowest point along that direction. Both hold at 99 %. What "
             "leaves sooner depends on what starts the escape: gradient noise, of which a smaller batch has "
             "more, or the gradient itself, which a larger learning rate follows faster."
         ),

@@ -64,6 +64,19 @@ def test_the_model_on_the_page_is_measured(tmp_path: Path) -> None:
     assert '"batch_size_from": "BATCH_SIZE in model.py"' in done.stdout
 
 
+def test_the_demo_on_the_page_is_laid_out_as_it_is_today(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"<!-- demo -->\n```text\n(.*?)```\n<!-- /demo -->", README, flags=re.DOTALL)
+    subprocess.run([PROGRAM, "init", "demo"], cwd=tmp_path, capture_output=True, check=True)
+    command = [PROGRAM, "probe", "demo/model.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert words(done.stdout) == words(shown)
+
+
+def words(report: str) -> list[str]:
+    """Without the numbers, which another machine rounds otherwise, and the layout that follows from them."""
+    return re.findall(r"[^\W\d_]{3,}", report)
+
+
 def test_the_settings_on_the_page_are_understood(tmp_path: Path) -> None:
     from bsadvisor.target.yaml_file import read_yaml
 

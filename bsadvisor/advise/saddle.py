@@ -15,6 +15,7 @@ from bsadvisor.values import (
     GradientStats,
     Recommendation,
     SaddleVerdict,
+    ShortRun,
     Verdict,
 )
 
@@ -43,6 +44,8 @@ ERRORS_TO_THE_END = 2.6
 """Standard errors from the value to the end of a one-sided 99 % interval of 16 and more units."""
 
 NOTHING = "no direction of certified negative curvature"
+
+USUAL = "negative curvature, as in almost every network"
 
 RAISED, LEAST_RAISE = 2.0, 1.1
 """The learning rate that is advised, times today's, where the stability limit allows; and what is a raise at all."""
@@ -86,9 +89,12 @@ def judge_saddle(
     verdict = _decide(escape, curvature, trap)
     return SaddleVerdict(
         verdict=verdict,
-        advice=_advice(verdict, escape, trap, curvature.learning_rate_limit),
+        advice=_advice(verdict, escape, trap, curvature.learning_rate_limit)
+        if trap or escape.short_run or verdict == "none"
+        else f"{USUAL}; without {_missing(rule, batch_size, learning_rate)} it cannot be told whether it "
+        "holds the run up",
         curvature=escape.parameter_curvature,
-        escape_steps=_finite(trap.steps) if trap else None,
+        escape_steps=_finite(trap.steps) if trap and not _is_refuted(escape, trap.steps) else None,
         noise_share=_finite(noise_share(trap.saddle, trap.pair)) if trap else None,
         loss_drop=escape.loss_drop,
         gradient_steps=_finite(trap.gradient_steps) if trap else None,
@@ -125,22 +131,23 @@ def find_trap(
 def with_escape_steps(
     rows: Sequence[Recommendation], escape: EscapeDirection, gradient: GradientStats, rule: UpdateRule
 ) -> tuple[Recommendation, ...]:
-    """The rows with the steps that each pair takes to leave, where the optimizer's geometry is known."""
+    """The rows with the steps that each pair takes to leave.
+
+    As they are where that is not known: without the optimizer's geometry, or where a run has refuted
+    today's.
+    """
     if not rule.knows_geometry:
         return tuple(rows)
-    return tuple(
-        row
-        if row.learning_rate is None
-        else replace(
-            row,
-            escape_steps=_finite(
-                find_trap(
-                    escape, gradient, rule, batch_size=row.batch_size, learning_rate=row.learning_rate
-                ).steps
-            ),
-        )
-        for row in rows
-    )
+
+    def steps(row: Recommendation) -> float:
+        if row.learning_rate is None:
+            return math.inf
+        size, rate = row.batch_size, row.learning_rate
+        return find_trap(escape, gradient, rule, batch_size=size, learning_rate=rate).steps
+
+    if any(row.current and _is_refuted(escape, steps(row)) for row in rows):
+        return tuple(rows)
+    return tuple(replace(row, escape_steps=_finite(steps(row))) for row in rows)
 
 
 def is_certified(escape: EscapeDirection, curvature: CurvatureStats) -> bool:
@@ -171,13 +178,18 @@ def _decide(escape: EscapeDirection, curvature: CurvatureStats, trap: Trap | Non
     run = escape.short_run
     if run is None:
         return "possible" if would_hold else "note"
-    little = STUCK_SHARE * abs(escape.loss) * run.steps / STUCK_STEPS
+    little = _little(escape, run)
     stays, kicked = run.loss_drop, run.kicked_loss_drop
     leads_away = _falls(escape, LEAST_DROP) or (kicked.value or 0.0) >= little
     if stays.value is None or stays.value >= little or not leads_away:
         return "note"
     surely = stays.high is not None and stays.high < little and (kicked.low or 0.0) >= little
     return "warning" if surely else "possible"
+
+
+def _little(escape: EscapeDirection, run: ShortRun) -> float:
+    """The least fall of the loss in such a run that counts as moving."""
+    return STUCK_SHARE * abs(escape.loss) * run.steps / STUCK_STEPS
 
 
 def _would_hold(escape: EscapeDirection, trap: Trap) -> bool:
@@ -235,13 +247,8 @@ def _advice(verdict: Verdict, escape: EscapeDirection, trap: Trap | None, limit:
         return NOTHING
     if verdict == "unresolved":
         return "the sample is too small to certify the negative curvature that it shows"
-    if trap is None and escape.short_run is None:
-        return (
-            "negative curvature, as in almost every network; without batch size, learning rate and the "
-            "optimizer's state it cannot be told whether it holds the run up"
-        )
     if verdict == "note":
-        return "negative curvature, as in almost every network; it does not hold the run up"
+        return f"{USUAL}; it does not hold the run up"
     if trap is None:
         return "which pair leaves sooner cannot be told without the optimizer's state"
     if is_noiseless(escape):
@@ -271,11 +278,26 @@ def _larger_rate(escape: EscapeDirection, trap: Trap, limit: Estimate | None) ->
 
 def _leaves(escape: EscapeDirection, trap: Trap, pair: Pair) -> str:
     """How soon another pair leaves; without numbers where a run has shown the forecast to be too short."""
-    tried = escape.short_run.steps if escape.short_run else 0
-    if escape.distance is None or trap.steps <= tried:
+    if escape.distance is None or _is_refuted(escape, trap.steps):
         return "leaves sooner"
     steps = max(escape_steps(trap.saddle, pair, escape.distance), 1.0)
     return f"leaves in about {_rounded(steps)} instead of {_rounded(trap.steps)} steps"
+
+
+def _is_refuted(escape: EscapeDirection, steps: float) -> bool:
+    """Whether a run of so many steps was tried and had not left."""
+    run = escape.short_run
+    stayed = (
+        run is not None and run.loss_drop.value is not None and run.loss_drop.value < _little(escape, run)
+    )
+    return run is not None and stayed and steps <= run.steps
+
+
+def _missing(rule: UpdateRule | None, batch_size: int | None, learning_rate: float | None) -> str:
+    """What a forecast of the escape would take."""
+    geometry = rule if rule and rule.knows_geometry else None
+    needed = {"a batch size": batch_size, "a learning rate": learning_rate, "the optimizer's state": geometry}
+    return " and ".join(name for name, known in needed.items() if known is None)
 
 
 def _rounded(number: float) -> str:

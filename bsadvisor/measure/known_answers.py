@@ -143,6 +143,19 @@ class NoisyQuadratic:
         """Best single step along G: |G|^2 / G'HG."""
         return self.squared_norm / float((self.hessian.double() * self.gradient.square()).sum())
 
+    @property
+    def noise_scale(self) -> float:
+        """B_noise = tr(H Sigma) / G'HG."""
+        hessian = self.hessian.double().cpu()
+        noise = (hessian * self.deviations.double().cpu().square()).sum()
+        return float(noise / (hessian * self.gradient.square()).sum())
+
+    @property
+    def eigenvalues(self) -> Tensor:
+        """(d,): of H, or of D^1/2 H D^1/2; ascending, in float64."""
+        scale = 1.0 if self.diagonal is None else self.diagonal.double().cpu()
+        return (self.hessian.double().cpu() * scale).sort().values
+
     def _draw(self) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
         shape = (self.examples, len(self.deviations))

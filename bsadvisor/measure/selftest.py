@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 
 from bsadvisor.measure.assumptions import check_assumptions
+from bsadvisor.measure.curvature_selftest import curvature_answers
 from bsadvisor.measure.gradients import GradientProbe
 from bsadvisor.measure.known_answers import NoisyQuadratic
 from bsadvisor.measure.line_search import CHUNKS, line_search
@@ -16,6 +18,9 @@ from bsadvisor.values import Estimate, GradientStats, SelftestResult
 
 CONFIDENCE = 0.9999
 """Of each interval: wide enough that a correct machine hardly ever fails."""
+
+ROUNDING = 1e-5
+"""Of the truth: what single precision may be off where all examples say the same."""
 
 DIMENSIONS = 1000
 MICRO_BATCH, MICRO_BATCHES = 16, 64
@@ -59,6 +64,8 @@ def known_problems(device: torch.device, seed: int) -> Iterator[tuple[str, Noisy
     yield "summed loss", problem(0.02, reduction="sum")
     yield "preconditioned", problem(0.02, diagonal=torch.linspace(0.1, 10.0, DIMENSIONS))
     yield "bfloat16 weights", problem(0.02, torch.bfloat16)
+    hessian = torch.cat([torch.tensor([-0.5]), hessian[1:]])
+    yield "saddle", problem(0.02)
 
 
 def _results(name: str, problem: NoisyQuadratic, seed: int) -> Iterator[SelftestResult]:
@@ -78,6 +85,9 @@ def _results(name: str, problem: NoisyQuadratic, seed: int) -> Iterator[Selftest
         step = _best_step(problem, sampler, probe, seed)
         if step is not None:
             yield _judge(name, "best single step", problem.max_learning_rate, step)
+    for quantity, truth, found in curvature_answers(problem, sampler, reduction == "sum", CONFIDENCE, seed):
+        answer = _judge(name, quantity, truth, found)
+        yield replace(answer, passed=answer.passed and found.value is not None)
 
 
 def _answers(problem: NoisyQuadratic, stats: GradientStats) -> Iterator[tuple[str, float, Estimate]]:
@@ -93,8 +103,9 @@ def _answers(problem: NoisyQuadratic, stats: GradientStats) -> Iterator[tuple[st
 def _judge(name: str, quantity: str, truth: float, estimate: Estimate) -> SelftestResult:
     low = float("-inf") if estimate.low is None else estimate.low
     high = float("inf") if estimate.high is None else estimate.high
+    off = ROUNDING * abs(truth)
     return SelftestResult(
-        name=name, quantity=quantity, truth=truth, estimate=estimate, passed=low <= truth <= high
+        name=name, quantity=quantity, truth=truth, estimate=estimate, passed=low - off <= truth <= high + off
     )
 
 

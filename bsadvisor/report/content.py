@@ -423,8 +423,8 @@ def _is_of_a_direction_of_its_own(report: Report, along: Estimate) -> bool:
 def _short_run(run: ShortRun) -> Iterator[str]:
     """Both halves of what the verdict rests on."""
     steps = numbers.counted(run.steps, "step")
-    yield f"{steps} from here take {numbers.interval(run.loss_drop)} off the loss"
-    yield f"and {numbers.interval(run.kicked_loss_drop)} from its lowest point along it"
+    yield f"{steps} lower the loss by {numbers.interval(run.loss_drop)}"
+    yield f"from its lowest point along it by {numbers.interval(run.kicked_loss_drop)}"
 
 
 def _level(estimate: Estimate) -> str:

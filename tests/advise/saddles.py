@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bsadvisor.values import CurvatureStats, EscapeDirection, Estimate, GradientStats, ShortRun
+from tests.report import curved
 from tests.report.sample import contract_report
 
 
@@ -17,19 +18,13 @@ def curvature(
     *, largest: float = 2.0, preconditioned: float | None = None, trace: float | None = 8.0
 ) -> CurvatureStats:
     """A spectrum that reaches below zero, and no learning-rate limit yet."""
-    return CurvatureStats(
-        along_gradient=None,
+    return replace(
+        curved.curvature(),
         lambda_max=within(largest, 0.1),
         lambda_max_preconditioned=None if preconditioned is None else within(preconditioned, 0.1),
         lambda_min=within(-1.0, 0.1),
         trace=None if trace is None else within(trace, 0.1),
         learning_rate_limit=None,
-        method="exact",
-        direction_examples=128,
-        certificate_examples=512,
-        iterations=24,
-        residual=0.01,
-        skipped=(),
     )
 
 

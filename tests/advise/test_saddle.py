@@ -130,14 +130,20 @@ def test_a_run_is_tried_where_the_loss_falls_at_all(drop: float, suspicious: boo
 
 
 @pytest.mark.parametrize(
-    ("rule", "batch_size", "learning_rate"), [(None, 64, 0.01), (SGD, None, 0.01), (SGD, 64, None)]
+    ("rule", "batch_size", "learning_rate", "missing"),
+    [
+        (None, 64, 0.01, "the optimizer's state"),
+        (SGD, None, 0.01, "a batch size"),
+        (SGD, 64, None, "a learning rate"),
+        (None, 64, None, "a learning rate and the optimizer's state"),
+    ],
 )
 def test_without_pair_or_optimizer_state_it_is_said_what_is_missing(
-    rule: UpdateRule | None, batch_size: int | None, learning_rate: float | None
+    rule: UpdateRule | None, batch_size: int | None, learning_rate: float | None, missing: str
 ) -> None:
     found = judge(escape(), rule=rule, batch_size=batch_size, learning_rate=learning_rate)
     assert (found.verdict, found.escape_steps, found.noise_share) == ("note", None, None)
-    assert "it cannot be told whether it holds the run up" in found.advice
+    assert f"; without {missing} it cannot be told whether it holds the run up" in found.advice
     uncertain = judge(escape(reach=1.5), rule=rule, batch_size=batch_size, learning_rate=learning_rate)
     assert uncertain.verdict == "none"
 
@@ -207,8 +213,10 @@ def test_at_the_stability_limit_noise_is_to_be_added() -> None:
 
 
 def test_a_forecast_that_the_run_has_refuted_is_not_given_in_numbers() -> None:
+    trap = find_trap(escape(), gradient(), SGD, batch_size=64, learning_rate=0.3)
+    assert trap.steps < STUCK_STEPS
     found = judge(escape(run=STUCK), learning_rate=0.3)
-    assert found.escape_steps is not None and found.escape_steps < STUCK_STEPS
+    assert (found.verdict, found.escape_steps) == ("warning", None)
     assert found.advice == "gradient noise leads out: B = 16 at this learning rate leaves sooner"
 
 
@@ -235,6 +243,14 @@ def test_every_row_gets_the_steps_of_its_own_pair() -> None:
     today = next(row for row in told if row.current)
     assert today.escape_steps == judge(escape()).escape_steps
     assert len({row.escape_steps for row in told}) == len(rows)
+
+
+def test_no_row_gets_steps_where_a_run_has_refuted_those_of_todays_pair() -> None:
+    pair = PairInUse(batch_size=64, learning_rate=0.3, optimizer=None)
+    rows = recommend(pair, critical=95, noise_scale=95, dataset_size=None)
+    assert with_escape_steps(rows, escape(run=STUCK), gradient(), SGD) == rows
+    leaving = run(stays=within(0.2, 0.01), kicked=within(0.3, 0.02))
+    assert with_escape_steps(rows, escape(run=leaving), gradient(), SGD) != rows
 
 
 def test_rows_without_learning_rate_or_way_out_get_no_steps() -> None:

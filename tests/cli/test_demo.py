@@ -72,10 +72,56 @@ def test_in_a_pipe_the_report_is_json_alone(spawn: Run, demo: Path) -> None:
     assert (anchor["batch_size"], anchor["learning_rate"], anchor["example"]) == (32, 1e-3, "image")
 
 
+def test_the_curvature_and_the_saddle_are_reported(spawn: Run, demo: Path) -> None:
+    finished = spawn("bsadvisor probe demo/model.py --output report.json && bsadvisor show report.json")
+    report = reports.from_json((demo / "report.json").read_text("utf-8"))
+    assert report.curvature is not None and report.saddle is not None
+    assert report.gradient.noise_scale is not None and report.curvature.learning_rate_limit is not None
+    for label in ("B_noise", "largest stable η", "λmin", "saddle"):
+        assert label in finished.out
+
+
+def test_without_curvature_nothing_of_it_is_measured_or_said(spawn: Run, demo: Path) -> None:
+    finished = spawn(
+        "bsadvisor probe demo/model.py --no-curvature --output report.json && bsadvisor show report.json"
+    )
+    report = reports.from_json((demo / "report.json").read_text("utf-8"))
+    assert (report.curvature, report.saddle, report.gradient.noise_scale) == (None, None, None)
+    assert report.probe.seconds_per_phase.curvature is None
+    assert not re.search(r"curvature|saddle|stable|B_noise|λ|escape", finished.out)
+
+
+def test_an_interrupt_in_the_middle_of_the_curvature_keeps_what_was_measured(demo: Path) -> None:
+    # Every loss takes its time, so that the curvature takes seconds.
+    model = (demo / "demo" / "model.py").read_text()
+    slow = "\n\ndef loss(model, batch):\n    import time\n    time.sleep(0.01)\n"
+    slow += "    return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])\n"
+    (demo / "demo" / "slow.py").write_text(model + slow)
+    flags = ["demo/slow.py", "--output", "report.json"]
+    child = pexpect.spawn(PROGRAM, ["probe", *flags], cwd=str(demo), encoding="utf-8", timeout=SECONDS)
+    child.expect("curvature")
+    child.kill(signal.SIGINT)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    partial = reports.from_json((demo / "report.json").read_text("utf-8"))
+    assert partial.probe.stopped_by == "interrupt" and partial.local is not None
+    assert partial.curvature is not None and len(partial.curvature.skipped) >= 3
+    assert partial.saddle is None
+    assert "BSA218" in [finding.code for finding in partial.findings]
+
+
 def test_the_same_command_gives_the_same_numbers(spawn: Run, demo: Path) -> None:
     command = "bsadvisor probe demo/model.py --format json --max-examples 512"
     first, second = (json.loads(spawn(command).out) for _ in range(2))
-    for section in ("gradient", "local", "recommendations", "predicted_critical_batch_size"):
+    for section in (
+        "gradient",
+        "local",
+        "curvature",
+        "saddle",
+        "recommendations",
+        "predicted_critical_batch_size",
+    ):
         assert first[section] == second[section]
 
 

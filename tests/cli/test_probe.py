@@ -74,6 +74,18 @@ def test_every_flag_arrives_where_it_belongs(run: Run, recording: Recording) -> 
     )
 
 
+def test_the_curvature_is_measured_unless_it_is_left_out(run: Run, recording: Recording) -> None:
+    run("probe", "model.py")
+    assert recording.asked["settings"].curvature
+    run("probe", "model.py", "--no-curvature")
+    assert recording.asked["settings"] == ProbeSettings(curvature=False)
+
+
+def test_the_help_says_what_is_left_out_with_the_curvature(run: Run) -> None:
+    text = " ".join(run("probe", "--help").out.split())
+    assert "--no-curvature Leave out B_noise, the stability limit and the saddle verdict." in text
+
+
 def test_the_target_may_be_left_out(run: Run, recording: Recording) -> None:
     assert run("probe").code == 0
     assert recording.asked["request"] == TargetRequest()

@@ -187,7 +187,7 @@ def little_measured() -> Report:
 def unresolved() -> Report:
     """Negative curvature on too few examples to certify it."""
     report = no_saddle()
-    found = replace(escape(None), parameter_curvature=at_99(-0.076, 0.11))
+    found = replace(escape(None), parameter_curvature=at_99(-0.064, 0.11))
     advice = "the sample is too small to certify the negative curvature that it shows"
     finding = Finding(
         code="BSA403",

@@ -274,8 +274,8 @@ def test_at_a_saddle_the_evidence_is_shown_and_the_way_out_is_the_remedy() -> No
     assert "saddle yes: negative curvature holds the run up" in text
     assert "curvature along it -0.0642 [-0.0709, -0.0575], 99 % either end" in text
     assert "loss to gain along it 0.0514 [0.0493, 0.0535], 99 % either end" in text
-    assert "100 steps from here take 4.0e-4 [1.0e-4, 7.0e-4] off the loss" in text
-    assert "and 0.0487 [0.0465, 0.0509] from its lowest point along it" in text
+    assert "100 steps lower the loss by 4.0e-4 [1.0e-4, 7.0e-4]" in text
+    assert "from its lowest point along it by 0.0487 [0.0465, 0.0509]" in text
     assert report.saddle is not None and text.count(report.saddle.advice) == 1
 
 
