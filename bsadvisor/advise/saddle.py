@@ -180,8 +180,7 @@ def _decide(escape: EscapeDirection, curvature: CurvatureStats, trap: Trap | Non
         return "possible" if would_hold else "note"
     little = _little(escape, run)
     stays, kicked = run.loss_drop, run.kicked_loss_drop
-    leads_away = _falls(escape, LEAST_DROP) or (kicked.value or 0.0) >= little
-    if stays.value is None or stays.value >= little or not leads_away:
+    if stays.value is None or stays.value >= little or (kicked.value or 0.0) < little:
         return "note"
     surely = stays.high is not None and stays.high < little and (kicked.low or 0.0) >= little
     return "warning" if surely else "possible"

@@ -54,8 +54,8 @@ def short_run(
 ) -> ShortRun | None:
     """The fall of the loss over some steps from the checkpoint, and from beside it.
 
-    Both see the same batches, but those of a stream. Everything is as before afterwards. Momentum starts at zero, and an adaptive optimizer's second
-    moments at those of its checkpoint.
+    Both see the same batches, but those of a stream. Everything is as before afterwards. Momentum starts
+    at zero, and an adaptive optimizer's second moments at those of its checkpoint, or at none.
 
     Args:
         kick: (P,) change of the parameters that the second run starts with.

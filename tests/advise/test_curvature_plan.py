@@ -55,7 +55,7 @@ def test_the_usual_case() -> None:
     found = plan()
     assert (found.micro_batch, found.direction_batches, found.certificate_batches) == (32, 4, 16)
     assert found.noise_batches == 32
-    assert (found.search_direction_batches, found.search_certificate_batches) == (32, 64)
+    assert (found.search_direction_batches, found.search_certificate_batches) == (64, 64)
 
 
 def test_a_large_micro_batch_is_made_smaller_so_that_there_are_enough_of_them() -> None:

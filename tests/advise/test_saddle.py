@@ -129,6 +129,14 @@ def test_a_run_is_tried_where_the_loss_falls_at_all(drop: float, suspicious: boo
     assert is_suspicious(escape(drop=drop), curvature()) is suspicious
 
 
+def test_an_optimizer_without_its_state_can_still_be_seen_to_be_stuck() -> None:
+    fresh = UpdateRule(scheme="ema", momentum=0.9, second_beta=0.99, knows_geometry=False)
+    tried, untried = judge(escape(run=STUCK), rule=fresh), judge(escape(), rule=fresh)
+    assert tried.verdict == "warning" and tried.escape_steps is None
+    assert "cannot be told without the optimizer's state" in tried.advice
+    assert untried.verdict == "note" and "without the optimizer's state" in untried.advice
+
+
 @pytest.mark.parametrize(
     ("rule", "batch_size", "learning_rate", "missing"),
     [

@@ -28,7 +28,11 @@ ADAM = OptimizerDetails(family="adam", betas=(0.9, 0.95), state_loaded=True)
         (ADAM, UpdateRule(scheme="ema", momentum=0.9, second_beta=0.95)),
         (replace(ADAM, betas=None, momentum=0.0), UpdateRule(scheme="gradient_descent", momentum=0.0)),
         (replace(ADAM, betas=None, momentum=0.5), UpdateRule(scheme="heavy_ball", momentum=0.5)),
-        (replace(ADAM, state_loaded=False), None),
+        (
+            replace(ADAM, state_loaded=False),  # it can be run afresh, and no more
+            UpdateRule(scheme="ema", momentum=0.9, second_beta=0.95, knows_geometry=False),
+        ),
+        (replace(ADAM, state_loaded=False, betas=None), None),
         (OptimizerDetails(family="other", betas=(0.9, 0.99), state_loaded=True), None),
     ],
 )
@@ -47,6 +51,12 @@ def test_the_limit_is_that_of_the_scheme_with_its_ends_exchanged(scheme: Scheme,
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx((limit, limit * 2 / 3, limit * 2))
     assert found.confidence == 0.99
+
+
+def test_without_the_optimizers_geometry_there_is_no_limit() -> None:
+    rule = update_rule(replace(ADAM, state_loaded=False))
+    assert full_batch_limit(within(2.0, 1.0), rule) is None
+    assert limit_by_batch_size(curvature(), rule)(64) is None
 
 
 def test_where_the_curvature_may_be_zero_the_limit_has_no_upper_end() -> None:
