@@ -14,11 +14,8 @@ LONGEST_SECONDS = 30.0
 FREE_SECONDS = 5.0
 """Nobody minds this long: ten times the gradient phase of a small model would be a fraction of a second."""
 
-MANY_EXAMPLES = 4096
-"""From so many in the gradient phase on, the certificate gets twice as many."""
-
-CERTIFICATE = 512
-"""Examples, on which a curvature is certified to be negative."""
+CERTIFICATE, LARGE_CERTIFICATE = 256, 1024
+"""Examples on which a curvature is certified: a quarter of those of the gradient phase, within these."""
 
 ITERATIONS = 24
 """Of Lanczos, at most."""
@@ -26,8 +23,8 @@ ITERATIONS = 24
 SEARCH, SEARCH_ITERATIONS = 2048, 80
 """Examples, and products, of a thorough search for directions of negative curvature."""
 
-MOST_UNITS = 64
-"""Micro-batches of B_noise: its interval gains nothing from more."""
+LEAST_FOR_NOISE, MOST_UNITS = 512, 64
+"""Examples of B_noise, which gets half of those of the gradient phase, and its most micro-batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +67,7 @@ def plan_curvature(
         available: examples that there surely are, for the gradient and the curvature.
         micro_batch: of the gradient phase; kept where examples are `coupled`, for it changes the loss.
     """
-    wanted = CERTIFICATE if gradient_examples < MANY_EXAMPLES else 2 * CERTIFICATE
+    wanted = min(max(gradient_examples // 4, CERTIFICATE), LARGE_CERTIFICATE)
     certificate = min(wanted, available * 4 // 5)
     if not coupled:
         micro_batch = max(1, min(micro_batch, certificate // MIN_MICRO_BATCHES))
@@ -78,7 +75,7 @@ def plan_curvature(
     certificate_batches = min(max(certificate // micro_batch, MIN_MICRO_BATCHES), within * 4 // 5)
     return CurvaturePlan(
         micro_batch=micro_batch,
-        noise_batches=min(max(gradient_examples, CERTIFICATE) // micro_batch, within, MOST_UNITS),
+        noise_batches=min(max(gradient_examples // 2, LEAST_FOR_NOISE) // micro_batch, within, MOST_UNITS),
         direction_batches=min(max(certificate_batches // 4, 1), within - certificate_batches),
         certificate_batches=certificate_batches,
         iterations=ITERATIONS,

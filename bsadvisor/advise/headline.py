@@ -18,12 +18,15 @@ def headline(
     *,
     batch_in_use: int | None,
     has_checkpoint: bool,
+    at_saddle: bool = False,
 ) -> Headline:
     """`try` another pair, `keep` today's, or `none` with the reason."""
     if not rows or critical.value is None:
         return _none("the gradient was not resolved from its noise")
     if not has_checkpoint:
         return _none("no checkpoint was given, and at initial weights noise scales are far below the run's")
+    if at_saddle:
+        return _none("the weights sit at a saddle, whose noise says little of the run that leaves it")
     if critical.high is None:
         return _none("the noise scale has no upper end yet: no change can be recommended from it")
     if batch_in_use is not None and inefficiency(batch_in_use, critical.value) <= AS_GOOD:

@@ -36,6 +36,9 @@ T = TypeVar("T")
 BASIS_BYTES = 2**30
 """A larger Lanczos basis is not kept."""
 
+SEARCHES = {1: "", 2: " on half of the examples", 4: " on a quarter of them"}
+"""How a search for the way out of a saddle shrinks with the time that there is."""
+
 LEAST_ITERATIONS = 16
 """Of Lanczos: what there must be time for."""
 
@@ -293,13 +296,13 @@ class CurvatureProbe:
     def _search(self, hessian: Hessian, budget: Budget) -> Spectrum | None:
         """On more examples, as far as there is time, and until both ends have converged."""
         plan, part = self._plan, "a thorough search for a way out of a saddle"
-        for shrink in (1, 2):
+        for shrink, size in SEARCHES.items():
             sample = self._sample(
                 plan.search_direction_batches // shrink,
                 plan.search_certificate_batches // shrink,
                 plan.search_iterations,
             )
-            found = self._spectrum(sample, hessian, budget, part if shrink == 1 else f"{part}, half as large")
+            found = self._spectrum(sample, hessian, budget, f"{part}{size}")
             if found is not None:
                 return found
         return None

@@ -71,6 +71,7 @@ def advise(session: Session, measured: Measured, load_seconds: float) -> Report:
             critical,
             batch_in_use=target.batch_size,
             has_checkpoint=target.checkpoint is not None,
+            at_saddle=saddle is not None and saddle.verdict == "warning",
         ),
         recommendations=rows,
         findings=remarks.sort_findings(findings),

@@ -53,15 +53,15 @@ def test_examples_that_influence_each_other_stay_in_micro_batches_of_their_size(
 
 def test_the_usual_case() -> None:
     found = plan()
-    assert (found.micro_batch, found.direction_batches, found.certificate_batches) == (32, 4, 16)
+    assert (found.micro_batch, found.direction_batches, found.certificate_batches) == (16, 4, 16)
     assert found.noise_batches == 32
-    assert (found.search_direction_batches, found.search_certificate_batches) == (64, 64)
+    assert (found.search_direction_batches, found.search_certificate_batches) == (128, 128)
 
 
 def test_a_large_micro_batch_is_made_smaller_so_that_there_are_enough_of_them() -> None:
     found = plan(micro_batch=256)
     assert found.certificate_batches >= MIN_MICRO_BATCHES
-    assert found.certificate_batches * found.micro_batch == 512
+    assert found.certificate_batches * found.micro_batch == 256
 
 
 def test_a_long_gradient_phase_earns_a_larger_certificate_but_no_more_units() -> None:

@@ -23,12 +23,17 @@ def critical(value: float | None = 95, *, high: float | None = 150) -> CriticalB
 
 
 def decide(
-    batch: int | None, found: CriticalBatchSize, *, checkpoint: bool = True, size: int | None = None
+    batch: int | None,
+    found: CriticalBatchSize,
+    *,
+    checkpoint: bool = True,
+    size: int | None = None,
+    at_saddle: bool = False,
 ) -> Headline:
     pair = PairInUse(batch_size=batch, learning_rate=1e-3, optimizer=None)
     value = found.value
     rows = () if value is None else recommend(pair, critical=value, noise_scale=value, dataset_size=size)
-    return headline(rows, found, batch_in_use=batch, has_checkpoint=checkpoint)
+    return headline(rows, found, batch_in_use=batch, has_checkpoint=checkpoint, at_saddle=at_saddle)
 
 
 @pytest.mark.parametrize("batch", [32, 8, 1024])
@@ -49,6 +54,11 @@ def test_todays_pair_is_kept_where_the_data_allows_no_better() -> None:
 
 def test_no_change_is_recommended_from_initial_weights() -> None:
     assert decide(32, critical(), checkpoint=False).action == "none"
+
+
+def test_no_change_is_recommended_at_a_saddle() -> None:
+    found = decide(32, critical(), at_saddle=True)
+    assert found.action == "none" and "saddle" in found.reason
 
 
 def test_no_change_is_recommended_without_an_upper_end_or_a_value() -> None:
