@@ -32,6 +32,12 @@ def test_a_probe_fits_where_training_fits(optimizer: str) -> None:
     assert (probe["peak"] - step["peak"] - probe["sketch"]) / step["copy"] <= 2
 
 
+def test_a_lean_curvature_phase_of_a_wide_model_needs_six_copies_of_its_parameters() -> None:
+    """The bar itself, where parameters and not activations fill the memory."""
+    step, curvature = (memory.measure("MLP", f"{what}, SGD", "cpu") for what in ("step", "curvature"))
+    assert (curvature["peak"] - step["peak"]) / step["copy"] <= 6
+
+
 @pytest.mark.parametrize("file", sorted(coverage.RESULTS.parent.glob("*.json")), ids=lambda file: file.name)
 def test_stored_results_name_what_they_were_measured_with(file: Path) -> None:
     stored = json.loads(file.read_text(encoding="utf-8"))
