@@ -23,6 +23,9 @@ ITERATIONS = 24
 SEARCH, SEARCH_ITERATIONS = 2048, 80
 """Examples, and products, of a thorough search for directions of negative curvature."""
 
+HALVINGS = 2
+"""Of the micro-batch, for a model whose memory is short."""
+
 LEAST_FOR_NOISE, MOST_UNITS = 512, 64
 """Examples of B_noise, which gets half of those of the gradient phase, and its most micro-batches."""
 
@@ -55,6 +58,16 @@ class CurvaturePlan:
             search_direction_batches=self.search_direction_batches * 2,
             search_certificate_batches=self.search_certificate_batches * 2,
         )
+
+    def for_large_model(self) -> CurvaturePlan:
+        """In smaller micro-batches: the graph of a second derivative is several times that of a step.
+
+        B_noise gets as many of them as before, so that their sketches take no more memory.
+        """
+        plan = self
+        for _ in range(HALVINGS):
+            plan = plan.halved() if plan.micro_batch > 1 else plan
+        return replace(plan, noise_batches=self.noise_batches)
 
 
 def plan_curvature(

@@ -53,6 +53,11 @@ GAUSS_NEWTON_PASSES = 4.5
 SCANNED_LOSSES = 21
 
 
+def is_large(num_parameters: int, iterations: int) -> bool:
+    """Whether memory, and not time, is what a model's curvature runs short of: then no basis is kept."""
+    return 4 * num_parameters * iterations > BASIS_BYTES
+
+
 class Plan(Protocol):
     """Sizes of the phase; see `advise.curvature_plan`."""
 
@@ -335,7 +340,7 @@ class CurvatureProbe:
     def _keeps_basis(self, iterations: int) -> bool:
         if self._keep_basis is not None:
             return self._keep_basis
-        return 4 * sum(self._sizes) * iterations <= BASIS_BYTES
+        return not is_large(sum(self._sizes), iterations)
 
     def _escape(self, hessian: Hessian, spectrum: Spectrum | None, budget: Budget) -> EscapeDirection | None:
         if spectrum is None or not spectrum.lowest.negative:

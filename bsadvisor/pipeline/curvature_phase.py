@@ -12,6 +12,7 @@ from bsadvisor.measure.curvature import (
     CurvatureUnavailableError,
     MeasuredCurvature,
     OutOfMemoryForProductsError,
+    is_large,
 )
 from bsadvisor.measure.curvature_stats import curvature_stats, noise_scale
 from bsadvisor.measure.line_search import LineSearch
@@ -70,6 +71,8 @@ def _run(session: Session, gradient: GradientPhase, searched: LineSearch | None)
         micro_batch=gradient.probe.micro_batch,
         coupled=gradient.couples,
     )
+    if is_large(about.trainable_parameters, plan.iterations) and not gradient.couples:
+        plan = plan.for_large_model()
     ends = session.watch.seconds + seconds_allowed(gradient.seconds)
     while plan.micro_batch >= 1:
         probe = CurvatureProbe(

@@ -83,7 +83,7 @@ def run_probe(task: Task) -> int:
 
 
 def run_curvature(task: Task) -> int:
-    """A curvature phase in its lean variant; a saddle is looked for whatever the curvature."""
+    """A curvature phase as a large model gets it; a saddle is looked for whatever the curvature."""
     plan = CurvaturePlan(
         micro_batch=MICRO_BATCH,
         noise_batches=MICRO_BATCHES,
@@ -93,7 +93,7 @@ def run_curvature(task: Task) -> int:
         search_direction_batches=2,
         search_certificate_batches=4,
         search_iterations=3,
-    )
+    ).for_large_model()
     probe = CurvatureProbe(
         task,
         Sampler(task.data, seed=0, min_gradient=16),
