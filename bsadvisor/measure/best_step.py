@@ -29,7 +29,7 @@ MIN_CHUNKS, CHUNKS = 4, 8
 MAX_MOVES = 8
 """Steps from 4^-9 to 4^9 of the first guess, which takes a tenth off the loss to first order, are tried."""
 
-NODES = (1 / 16, 1 / 2, 1 / math.sqrt(2), math.sqrt(2), 2.0)
+NODES = (1 / 16, 1 / 2, 2.0)
 """Of the best step tried: where the line is seen too, beside its factors of 4."""
 
 MAX_EXTENSIONS = 4
@@ -132,8 +132,9 @@ def best_step(
     Raises:
         DataError: the loss at the checkpoint is not finite.
 
-    Cost: 10 to 20 forward passes over `batches` for the line, and 17 with a gradient of each batch for
-        the noise, once or twice; a copy of the parameters and the gradient of one batch.
+    Cost: about 15 forward passes over the tried examples (at most 35) and 2 or 3 gradients of them, so
+        that a probe of 4,096 examples costs twice its gradient phase at most; one copy of the parameters
+        and the gradient of one batch.
     """
     name: Literal["gradient", "optimizer"] = "gradient" if problem.preconditioner is None else "optimizer"
     with (
@@ -185,6 +186,8 @@ class _Search:
     def run(self) -> bool:
         """Whether it came to its end."""
         self._bracket()
+        if not self._tried or self._should_stop():
+            return False
         noise_scale = self._trial.mean.trace / self._slope
         step = self._best_tried() * saturation(self._trial.size, max(noise_scale, 0.0))
         for _ in range(2):
@@ -200,6 +203,9 @@ class _Search:
             if self._is_closed():
                 break
             self._decrease(2 * max(self._tried))
+        best, _ = self.model().best(math.inf)
+        if math.isfinite(best):
+            self._decrease(best)
         return not self._should_stop()
 
     def model(self, without: int | None = None) -> StepModel:
@@ -224,8 +230,7 @@ class _Search:
         """The mean over directions, each on the chunks that did not make it."""
         if self._noise is None:
             return 0.0
-        seen = np.tile(shares, (len(self._noise), 1))
-        np.fill_diagonal(seen, 0)
+        seen = self._trial.seen * shares
         if without is not None and without < len(seen):
             seen[without] = 0
         return float((self._noise * seen).sum() / seen.sum())
@@ -234,6 +239,8 @@ class _Search:
         """Walk in factors of 4 until the best step has worse ones on both sides, then fill in."""
         best = 0.1 * (abs(float(self._start @ self._trial.shares)) or 1.0) / self._slope
         for _ in range(MAX_MOVES):
+            if self._should_stop():
+                return
             here, below, above = (self._decrease(best * factor) for factor in (1.0, 0.25, 4.0))
             if here <= 0 or below > here:
                 best /= 4

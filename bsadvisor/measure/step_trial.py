@@ -21,6 +21,9 @@ from bsadvisor.theory.noise_scale import Array, t_quantile
 DIRECTIONS = 8
 """Chunks whose updates show the curvature of the noise."""
 
+READERS = 2
+"""Chunks on which the ends of one direction's steps are read: the next ones, never its own."""
+
 LEVEL = 0.95
 """Of the intervals from which standard errors are taken: any would do."""
 
@@ -84,11 +87,15 @@ class StepTrial:
         weights = np.array([size if count is None else count for count in counts], dtype=float)
         self.shares: Array = weights / weights.sum()
         """Of the chunks in a mean over all of them."""
+        count = len(batches)
+        ahead = (np.arange(count) - np.arange(min(DIRECTIONS, count))[:, None]) % count
+        self.seen = (ahead > 0) & (ahead <= READERS)
+        """(J, C) whether a direction's steps are read on a chunk."""
 
     def losses(self, rate: float) -> Array:
         """(C,) at theta - eta D g."""
         self._move(rate)
-        return self._read().cpu().double().numpy()
+        return self._read(range(len(self.batches))).cpu().double().numpy()
 
     def slopes(self) -> Array:
         """(C,) what each chunk's loss falls per unit of eta, at eta = 0."""
@@ -98,23 +105,24 @@ class StepTrial:
         return values
 
     def noise(self, rate: float) -> Array:
-        """(J, C) curvature of chunk c's loss along the noise of one example, as chunk j's update shows it."""
-        around = torch.stack([self._around(rate, number) for number in range(self.directions)])
-        excess = around.cpu().double().numpy() - self.losses(rate)
-        return np.asarray(2 * self.size * excess / rate**2)
+        """(J, C) curvature of chunk c's loss along the noise of one example, as chunk j's update shows it.
 
-    @property
-    def directions(self) -> int:
-        return min(DIRECTIONS, len(self.batches))
+        Zero where `seen` is: it was not read there.
+        """
+        losses = [self._around(rate, number) for number in range(len(self.seen))]
+        found = np.zeros(self.seen.shape)
+        found[self.seen] = torch.cat(losses).cpu().double().numpy()
+        return np.asarray(2 * self.size * np.where(self.seen, found - self.losses(rate), 0.0) / rate**2)
 
     def _around(self, rate: float, number: int) -> Tensor:
-        """(C,) mean loss at the ends of g + e and g - e, with e as noisy as the update of a chunk."""
+        """(readers,) mean loss at the ends of g + e and g - e, with e as noisy as the update of a chunk."""
         self._move(0.0)
         own = self._gradient(number)
-        total = torch.zeros((), device=self.problem.device)
+        readers = self.seen[number].nonzero()[0].tolist()
+        total = torch.zeros(len(readers), device=self.problem.device)
         for sign in (1, -1):
             self._move(rate, own, sign * self._stretch())
-            total = total + self._read() / 2
+            total = total + self._read(readers) / 2
         return total
 
     def _stretch(self) -> float:
@@ -142,12 +150,12 @@ class StepTrial:
         else:
             parameter.addcmul_(diagonal[name].to(parameter.dtype), step, value=factor)
 
-    def _read(self) -> Tensor:
-        """(C,) losses where the parameters are now; nothing is synchronised."""
+    def _read(self, chunks: Sequence[int]) -> Tensor:
+        """Losses of some chunks where the parameters are now; nothing is synchronised."""
         with torch.no_grad(), buffers_kept(self.problem.model):
             found = [
-                self._function.loss_with_graph(batch, number).float().reshape(())
-                for number, batch in enumerate(self.batches)
+                self._function.loss_with_graph(self.batches[number], number).float().reshape(())
+                for number in chunks
             ]
         return torch.stack(found)
 

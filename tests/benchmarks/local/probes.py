@@ -94,7 +94,7 @@ def run_probe(task: Task, seed: int) -> Probe:
         slope=squared_norm(sums, settings.confidence).value or 0.0,
         trace=noise_trace(sums, settings.confidence).value or 0.0,
         best_step=best_step(
-            task,  # type: ignore[arg-type]
+            task,
             tried,
             mean_gradient(measured),
             confidence=settings.confidence,
