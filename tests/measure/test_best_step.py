@@ -113,8 +113,8 @@ def test_a_step_too_long_for_the_parabola_is_seen() -> None:
     world = Quartic(hessian=torch.ones(6), position=point, deviations=noise.std(0))
     found = find(world)
     assert found is not None
-    assert found.noise_free[0].value == pytest.approx(1 / 4, rel=0.2)
-    assert found.noise_free[1].value == pytest.approx(1.0, rel=0.05)
+    assert found.noise_free[0].value == pytest.approx(1 / 4, rel=0.25)
+    assert found.noise_free[1].value == pytest.approx(1.0, rel=0.01)
 
 
 def test_a_summed_loss_and_a_mean_give_the_same_step() -> None:
