@@ -35,6 +35,9 @@ NODES = (1 / 16, 1 / 2, 2.0)
 MAX_EXTENSIONS = 4
 """Doublings of the longest step, where the noise-free best step is longer still."""
 
+ROUNDS = 2
+"""In which the noise is measured: the second one at the step that the first one finds best."""
+
 NEAR = 2.0
 """Noise measured at a step within this factor of the best one counts as measured there."""
 
@@ -160,6 +163,8 @@ def best_step(
         search = _Search(trial, start, slope, should_stop)
         if not search.run():
             return None
+        if search.noise is None:
+            return BestStep(direction=name, loss=loss, confidence=confidence)
     return BestStep(
         direction=name,
         loss=loss,
@@ -181,7 +186,8 @@ class _Search:
         self._should_stop = should_stop
         self._tried: dict[float, Array] = {}
         self._own_slopes = trial.slopes()
-        self._noise: Array | None = None
+        self.noise: Array | None = None
+        """None where every step ended at a loss that is not finite."""
 
     def run(self) -> bool:
         """Whether it came to its end."""
@@ -190,10 +196,14 @@ class _Search:
             return False
         noise_scale = self._trial.mean.trace / self._slope
         step = self._best_tried() * saturation(self._trial.size, max(noise_scale, 0.0))
-        for _ in range(2):
+        for _ in range(ROUNDS):
             if self._should_stop():
                 return False
-            self._noise = self._trial.noise(step)
+            found = self._trial.noise(step)
+            if not np.isfinite(found).all():
+                step /= 4
+                continue
+            self.noise = found
             better, _ = self.model().best(self._trial.size)
             better = step / 4 if math.isnan(better) else better
             if 1 / NEAR <= better / step <= NEAR:
@@ -219,8 +229,7 @@ class _Search:
         decreases = found + rates * (self._slope - self._own_slopes @ shares)
         return StepModel(
             rates=rates,
-            # A loss that overflows counts as a rise as steep as its fall was at the start.
-            decreases=np.where(np.isfinite(decreases), decreases, -self._slope * rates),
+            decreases=decreases,
             slope=self._slope,
             noise_curvature=self._noise_curvature(shares, without),
             examples=self._trial.mean.examples,
@@ -228,12 +237,12 @@ class _Search:
 
     def _noise_curvature(self, shares: Array, without: int | None) -> float:
         """The mean over directions, each on the chunks that did not make it."""
-        if self._noise is None:
+        if self.noise is None:
             return 0.0
         seen = self._trial.seen * shares
         if without is not None and without < len(seen):
             seen[without] = 0
-        return float((self._noise * seen).sum() / seen.sum())
+        return float((self.noise * seen).sum() / seen.sum())
 
     def _bracket(self) -> None:
         """Walk in factors of 4 until the best step has worse ones on both sides, then fill in."""
@@ -262,12 +271,14 @@ class _Search:
         return max(self._tried, key=self._decrease)
 
     def _decrease(self, rate: float) -> float:
-        """Of the loss at a step, with the unbiased slope; minus infinity where it is not finite."""
+        """Of the loss at a step, with the unbiased slope."""
         if rate not in self._tried:
-            self._tried[rate] = self._start - self._trial.losses(rate)
+            losses = self._trial.losses(rate)
+            # One that overflows counts as a rise as steep as the fall at the start.
+            wall = rate * (self._own_slopes - 2 * self._slope)
+            self._tried[rate] = self._start - losses if np.isfinite(losses).all() else wall
         shares = self._trial.shares
-        found = float(self._tried[rate] @ shares) + rate * (self._slope - float(self._own_slopes @ shares))
-        return found if math.isfinite(found) else -math.inf
+        return float(self._tried[rate] @ shares) + rate * (self._slope - float(self._own_slopes @ shares))
 
 
 def _leaves(problem: Problem) -> list[Tensor]:
