@@ -135,9 +135,8 @@ def best_step(
     Raises:
         DataError: the loss at the checkpoint is not finite.
 
-    Cost: about 15 forward passes over the tried examples (at most 35) and 2 or 3 gradients of them, so
-        that a probe of 4,096 examples costs twice its gradient phase at most; one copy of the parameters
-        and the gradient of one batch.
+    Cost: about 20 forward passes over the tried examples (at most 31) and 2 or 3 gradients of them: up to
+        as much as the gradients of 4,096 examples; one copy of the parameters and the gradient of one batch.
     """
     name: Literal["gradient", "optimizer"] = "gradient" if problem.preconditioner is None else "optimizer"
     with (
