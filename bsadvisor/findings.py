@@ -349,7 +349,7 @@ _RULES = (
         message="the loss does not fall along the {direction} direction at any step that was tried",
         remedy="nothing to set: the local section of the report is empty",
         explanation=(
-            "Steps from tiny to huge were tried on examples that the direction had not seen. At "
+            "Steps from tiny to huge were tried, less what their examples owe to having made the direction. At "
             "convergence, or where the gradient is not resolved, none lowers the loss."
         ),
     ),

@@ -420,15 +420,16 @@ class LocalStats:
 
     direction: Literal["gradient", "optimizer"]
     loss: Estimate
-    """Training loss at the checkpoint, on the line search's examples."""
+    """Training loss at the checkpoint, on the examples on which steps are tried."""
     max_learning_rate: Estimate
-    """The best single step with a noise-free gradient, by line search."""
+    """The best single step with a noise-free gradient (B -> infinity), by steps along the measured one."""
     quadratic_max_learning_rate: Estimate | None
     """The same by the curvature alone: 1 / `curvature.along_gradient`."""
     curve: tuple[LocalPoint, ...]
     noise_scale: Estimate | None = None
-    """Of the curve: B_noise in the geometry of `direction`, or B_simple where that is not resolved."""
-    noise_scale_is: Literal["B_noise", "B_simple"] = "B_simple"
+    """eta_max tr(DHD Sigma) / G'DG: the batch size at which noise halves a quadratic's best step."""
+    noise_scale_is: Literal["line"] = "line"
+    """How it was found: from the line and the noise around it, not from products with the Hessian."""
 
 
 # --- advice -------------------------------------------------------------------------------------

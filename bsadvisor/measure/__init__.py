@@ -1,4 +1,4 @@
-"""The only room that calls autograd: gradients, assumptions, line search, known answers.
+"""The only room that calls autograd: gradients, assumptions, best step, known answers.
 
 A `Problem` goes in (problem.py), values come out.
 """

@@ -8,12 +8,13 @@ from dataclasses import replace
 import torch
 
 from bsadvisor.measure.assumptions import check_assumptions
+from bsadvisor.measure.best_step import best_step, tried_examples
 from bsadvisor.measure.curvature_selftest import curvature_answers
 from bsadvisor.measure.gradients import GradientProbe
 from bsadvisor.measure.known_answers import NoisyQuadratic
-from bsadvisor.measure.line_search import CHUNKS, line_search
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import gradient_stats
+from bsadvisor.measure.step_trial import mean_gradient
 from bsadvisor.values import Estimate, GradientStats, SelftestResult
 
 CONFIDENCE = 0.9999
@@ -82,7 +83,7 @@ def _results(name: str, problem: NoisyQuadratic, seed: int) -> Iterator[Selftest
     for quantity, truth, estimate in _answers(problem, stats):
         yield _judge(name, quantity, truth, estimate)
     if reduction == "mean":
-        step = _best_step(problem, sampler, probe, seed)
+        step = _best_step(problem, probe, seed)
         if step is not None:
             yield _judge(name, "best single step", problem.max_learning_rate, step)
     for quantity, truth, found in curvature_answers(problem, sampler, reduction == "sum", CONFIDENCE, seed):
@@ -109,17 +110,22 @@ def _judge(name: str, quantity: str, truth: float, estimate: Estimate) -> Selfte
     )
 
 
-def _best_step(problem: NoisyQuadratic, sampler: Sampler, probe: GradientProbe, seed: int) -> Estimate | None:
-    """Along the exact gradient, so that the known answer is that of the same question."""
+def _best_step(problem: NoisyQuadratic, probe: GradientProbe, seed: int) -> Estimate | None:
+    """Where the known answer is that of the same question."""
     if problem.diagonal is not None or problem.position.dtype != torch.float32:
         return None
-    exact = {"position": problem.gradient.float().to(problem.device)}
-    found = line_search(
+    tried = tried_examples(
+        probe.sampler,
+        measured=probe.accumulator.num_examples,
+        micro_batch=probe.micro_batch,
+        couples=False,
+    )
+    found = best_step(
         problem,
-        sampler.line_search(CHUNKS, sampler.num_line_search // CHUNKS),
-        exact,
+        tried,
+        mean_gradient(probe),
         confidence=CONFIDENCE,
         seed=seed,
         should_stop=lambda: False,
     )
-    return found.learning_rate if found else None
+    return found.noise_free[0] if found else None

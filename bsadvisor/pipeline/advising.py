@@ -9,7 +9,7 @@ from bsadvisor import __version__
 from bsadvisor.advise import remarks
 from bsadvisor.advise.critical import predict_critical_batch_size
 from bsadvisor.advise.headline import headline
-from bsadvisor.advise.local_curve import inverse, local_curve, noise_free
+from bsadvisor.advise.local_curve import inverse, local_curve
 from bsadvisor.advise.pairs import PairInUse, recommend
 from bsadvisor.advise.saddle import judge_saddle, with_escape_steps
 from bsadvisor.advise.update_rule import UpdateRule, full_batch_limit, limit_by_batch_size, update_rule
@@ -42,7 +42,7 @@ def advise(session: Session, measured: Measured, load_seconds: float) -> Report:
     saddle = _saddle(target, measured, curvature, rule)
     if saddle and saddle.verdict in ("possible", "warning") and saddle.evidence and rule:
         rows = with_escape_steps(rows, saddle.evidence, gradient, rule)
-    searched = measured.line_search.direction if measured.line_search else None
+    searched = measured.best_step.direction if measured.best_step else None
     seconds = replace(measured.run.seconds_per_phase, load=load_seconds)
     run = replace(measured.run, seconds_per_phase=seconds, seconds=measured.run.seconds + load_seconds)
     findings = [
@@ -137,23 +137,17 @@ def _recommend(
 
 
 def _local(measured: Measured, rows: tuple[Recommendation, ...]) -> LocalStats | None:
-    """The line search, freed of the noise of its own direction, and its curve over the ladder."""
-    found, examples, curved = measured.line_search, measured.run.examples, measured.curvature
-    if found is None or found.learning_rate is None or found.loss_decrease is None:
+    """The best single step, over the ladder too."""
+    found, curved = measured.best_step, measured.curvature
+    if found is None or found.noise_free[0].value is None:
         return None
-    weighted = curved.own_noise_scale if curved else None
-    defined = weighted is not None and weighted.value is not None
-    noise_scale = weighted if weighted and defined else _noise_scale_of_updates(measured.gradient)
-    best = noise_free(found.learning_rate, examples, noise_scale)
-    decrease = noise_free(found.loss_decrease, examples, noise_scale)
     return LocalStats(
         direction=found.direction,
         loss=found.loss,
-        max_learning_rate=best,
+        max_learning_rate=found.noise_free[0],
         quadratic_max_learning_rate=inverse(curved.stats.along_gradient) if curved else None,
-        curve=local_curve(best, decrease, noise_scale, [row.batch_size for row in rows]),
-        noise_scale=noise_scale,
-        noise_scale_is="B_noise" if defined else "B_simple",
+        curve=local_curve(found.at, [row.batch_size for row in rows]),
+        noise_scale=found.noise_scale,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from bsadvisor.advise.curvature_plan import plan_curvature, seconds_allowed
 from bsadvisor.advise.saddle import is_suspicious, may_be_stuck, plan_short_run
 from bsadvisor.advise.update_rule import update_rule
+from bsadvisor.measure.best_step import BestStep
 from bsadvisor.measure.curvature import (
     CurvatureProbe,
     CurvatureUnavailableError,
@@ -15,7 +16,6 @@ from bsadvisor.measure.curvature import (
     is_large,
 )
 from bsadvisor.measure.curvature_stats import curvature_stats, noise_scale
-from bsadvisor.measure.line_search import LineSearch
 from bsadvisor.measure.short_run import Steps, short_run
 from bsadvisor.measure.statistics import noise_trace_in_use
 from bsadvisor.pipeline.gradient_phase import GradientPhase
@@ -37,20 +37,18 @@ class CurvaturePhase:
     """Why exact products were not used."""
 
 
-def measure_curvature(
-    session: Session, gradient: GradientPhase, searched: LineSearch | None
-) -> CurvaturePhase:
+def measure_curvature(session: Session, gradient: GradientPhase, step: BestStep | None) -> CurvaturePhase:
     """B_noise, the ends of the spectrum, and the way out of a saddle.
 
     Args:
-        searched: the line search, where it was run.
+        step: the best single step, where it was sought.
 
     Raises:
         CurvatureUnavailableError: there are no second derivatives to be had.
     """
     session.progress(Progress(phase="curvature", done=0, total=None))
     level = session.settings.confidence
-    found = _run(session, gradient, searched)
+    found = _run(session, gradient, step)
     stats = curvature_stats(found, level, adaptive=session.target.preconditioner is not None)
     return CurvaturePhase(
         stats=stats,
@@ -62,7 +60,7 @@ def measure_curvature(
     )
 
 
-def _run(session: Session, gradient: GradientPhase, searched: LineSearch | None) -> MeasuredCurvature:
+def _run(session: Session, gradient: GradientPhase, step: BestStep | None) -> MeasuredCurvature:
     """With a smaller micro-batch whenever the second graph does not fit."""
     about, examples = session.target.description, gradient.probe.accumulator.num_examples
     plan = plan_curvature(
@@ -87,8 +85,8 @@ def _run(session: Session, gradient: GradientPhase, searched: LineSearch | None)
                 gradient.stats,
                 update_rule(about.optimizer_details),
                 about.learning_rate,
-                loss=searched.loss.value if searched else None,
-                best_step_gain=searched.loss_decrease.value if searched and searched.loss_decrease else None,
+                loss=step.loss.value if step else None,
+                best_step_gain=step.noise_free[1].value if step else None,
             ),
         )
         try:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bsadvisor.advise.remarks import is_zero
+from bsadvisor.measure.best_step import BestStep, best_step, tried_examples
 from bsadvisor.measure.curvature import CurvatureUnavailableError
-from bsadvisor.measure.line_search import CHUNKS, MIN_CHUNKS, LineSearch, line_search
 from bsadvisor.measure.state import SavedProbe, save_probe
 from bsadvisor.measure.statistics import order_p_value
+from bsadvisor.measure.step_trial import mean_gradient
 from bsadvisor.pipeline.curvature_phase import CurvaturePhase, measure_curvature
 from bsadvisor.pipeline.gradient_phase import GradientPhase, measure_gradient
 from bsadvisor.pipeline.session import Session
@@ -21,9 +22,6 @@ from bsadvisor.values import (
     SecondsPerPhase,
 )
 
-LINE_SEARCH_SHARE = 8
-"""One example tried for this many measured: ten forward passes over them cost half a gradient phase."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -32,20 +30,20 @@ class Measured:
     run: ProbeRun
     gradient: GradientStats
     assumptions: AssumptionFacts
-    line_search: LineSearch | None
+    best_step: BestStep | None
     curvature: CurvaturePhase | None
 
 
 def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -> Measured:
-    """Gradient, line search, curvature; what is unfinished is saved in the sidecar."""
+    """Gradient, best step, curvature; what is unfinished is saved in the sidecar."""
     gradient = measure_gradient(session, saved)
-    searched = _line_search(session, gradient)
+    found = _best_step(session, gradient)
     before = session.watch.seconds
     assumptions = _about_the_run(session, gradient)
     curved: CurvaturePhase | None = None
     if session.settings.curvature and not session.stop.requested and not is_zero(gradient.stats):
         try:
-            curved = measure_curvature(session, gradient, searched)
+            curved = measure_curvature(session, gradient, found)
             assumptions = replace(assumptions, curvature_by_differences=curved.by_differences)
         except CurvatureUnavailableError as problem:
             assumptions = replace(assumptions, curvature_problem=str(problem))
@@ -68,25 +66,27 @@ def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) ->
         ),
         gradient=gradient.stats if curved is None else _with_curvature(gradient.stats, curved),
         assumptions=assumptions,
-        line_search=searched,
+        best_step=found,
         curvature=curved,
     )
 
 
-def _line_search(session: Session, gradient: GradientPhase) -> LineSearch | None:
+def _best_step(session: Session, gradient: GradientPhase) -> BestStep | None:
     """Along the measured mean gradient, where it is more than noise."""
     if gradient.stats.noise_scale_simple.value is None or session.stop.requested:
         return None
-    accumulator, sampler = gradient.probe.accumulator, gradient.sampler
-    examples = min(sampler.num_line_search, max(accumulator.num_examples // LINE_SEARCH_SHARE, 4 * CHUNKS))
-    size = max(1, min(gradient.probe.micro_batch, examples // (MIN_CHUNKS if gradient.couples else CHUNKS)))
     session.progress(Progress(phase="line search", done=0, total=None))
-    return line_search(
+    probe = gradient.probe
+    tried = tried_examples(
+        gradient.sampler,
+        measured=probe.accumulator.num_examples,
+        micro_batch=probe.micro_batch,
+        couples=gradient.couples,
+    )
+    return best_step(
         session.target,
-        sampler.line_search(examples // size, size),
-        accumulator.total_gradient(),
-        weight=accumulator.total_weight,
-        divide_by=size if gradient.sums_loss else 1,
+        tried,
+        mean_gradient(probe),
         confidence=session.settings.confidence,
         seed=session.settings.seed,
         should_stop=session.is_over,

@@ -23,11 +23,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from bsadvisor.measure.best_step import best_step, tried_examples
 from bsadvisor.measure.gradients import GradientProbe, gradients_of
-from bsadvisor.measure.line_search import CHUNKS, line_search
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import gradient_stats
-from bsadvisor.pipeline.measuring import LINE_SEARCH_SHARE
+from bsadvisor.measure.step_trial import mean_gradient
 from tests.benchmarks.tasks import CharTransformer, Task
 
 RESULTS = Path(__file__).parent / "results"
@@ -90,14 +90,13 @@ def ratio(task: Task, size: int, repeats: int, *, whole: bool = False, loader: b
 
 
 def finish(task: Task, sampler: Sampler, measured: GradientProbe) -> None:
-    """What a probe does after its gradients: all estimates, and the line search."""
+    """What a probe does after its gradients: all estimates, and the best single step."""
     gradient_stats(measured, confidence=0.95, precision=0.5, batch_size=32, learning_rate=0.1)
-    tried = min(sampler.num_line_search, measured.accumulator.num_examples // LINE_SEARCH_SHARE)
-    line_search(
+    examples, size = measured.accumulator.num_examples, measured.micro_batch
+    best_step(
         task,
-        sampler.line_search(CHUNKS, tried // CHUNKS),
-        measured.accumulator.total_gradient(),
-        weight=measured.accumulator.total_weight,
+        tried_examples(sampler, measured=examples, micro_batch=size, couples=False),
+        mean_gradient(measured),
         confidence=0.95,
         seed=0,
         should_stop=lambda: False,

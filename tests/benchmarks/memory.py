@@ -21,11 +21,12 @@ import torch
 from torch import nn
 
 from bsadvisor.advise.curvature_plan import CurvaturePlan
+from bsadvisor.measure.best_step import best_step, tried_examples
 from bsadvisor.measure.curvature import CurvatureProbe
 from bsadvisor.measure.gradients import GradientProbe
-from bsadvisor.measure.line_search import line_search
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import gradient_stats
+from bsadvisor.measure.step_trial import mean_gradient
 from tests.benchmarks.tasks import CharTransformer, Task
 
 RESULTS = Path(__file__).parent / "results"
@@ -63,18 +64,17 @@ def train(task: Task, *, adaptive: bool) -> int:
 
 
 def run_probe(task: Task) -> int:
-    """Gradient phase, statistics and line search; returns the bytes of the sketches."""
+    """Gradient phase, statistics and best step; returns the bytes of the sketches."""
     sampler = Sampler(task.data, seed=0, min_gradient=16)
     probe = GradientProbe(task, sampler, micro_batch=MICRO_BATCH, seed=0)
     probe.run(
         MICRO_BATCH * MICRO_BATCHES, time_left=lambda: 1e9, stop=lambda: False, progress=lambda done: None
     )
     gradient_stats(probe, confidence=0.95, precision=0.5, batch_size=None, learning_rate=None)
-    line_search(
+    best_step(
         task,
-        sampler.line_search(4, MICRO_BATCH),
-        probe.accumulator.total_gradient(),
-        weight=probe.accumulator.total_weight,
+        tried_examples(sampler, measured=MICRO_BATCH * MICRO_BATCHES, micro_batch=MICRO_BATCH, couples=False),
+        mean_gradient(probe),
         confidence=0.95,
         seed=0,
         should_stop=lambda: False,

@@ -1,6 +1,6 @@
 """How far are predicted best steps, and their loss decreases, from the brute-force truth?
 
-    python -m tests.benchmarks.local.judge [--seeds 5] [--only NAME] [--write]
+    python -m tests.benchmarks.local.judge [--seeds 5] [--only NAME] [--method NAME] [--write]
 
 Every method answers for every stored checkpoint and batch size (`tests.benchmarks.local.truth`), from
 several seeds of the probe: each seed is a point. xF is exp(mean |log(predicted / true)|); beside it the
@@ -28,9 +28,7 @@ GUESS = "constant guess"
 RESULTS = Path(__file__).parents[1] / "results" / "local.json"
 
 FROM_PROBE: Mapping[str, Method] = {
-    "line search, B_simple": methods.with_simple,
-    "line search, exact B_noise": methods.with_exact_noise,
-    "line search, exact eta tr / slope": methods.with_exact_slope,
+    "the tool": methods.the_tool,
     "line held back, exact tr": lines.held_back,
     "line tilted, exact tr": lines.tilted,
     "line on own examples, exact tr": lines.own,
@@ -46,6 +44,8 @@ FROM_ALL_DATA: Mapping[str, Method] = {
     "exact quadratic": methods.quadratic,
     "exact line, exact tr": methods.exact_line,
 }
+
+ALL: Mapping[str, Method] = {**FROM_PROBE, **FROM_ALL_DATA}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +74,13 @@ class Score:
     points: int
 
 
-def answers(checkpoint: Checkpoint, seeds: Sequence[int]) -> Iterator[Answer]:
-    """Of all methods at one checkpoint."""
+def answers(checkpoint: Checkpoint, seeds: Sequence[int], methods: Sequence[str]) -> Iterator[Answer]:
+    """Of the methods at one checkpoint."""
     sizes = [point.batch_size for point in checkpoint.row.points]
-    for name, method in FROM_PROBE.items():
-        for seed in seeds:
+    for name in methods:
+        method = ALL[name]
+        for seed in seeds if name in FROM_PROBE else (0,):
             yield from _compared(checkpoint.row, name, seed, method(checkpoint, sizes, seed))
-    for name, method in FROM_ALL_DATA.items():
-        yield from _compared(checkpoint.row, name, 0, method(checkpoint, sizes, 0))
 
 
 def guesses(row: Row, rows: Sequence[Row]) -> Iterator[Answer]:
@@ -209,13 +208,15 @@ def main() -> None:
         "--only", help="judge the checkpoints whose name ends with this; the others as stored"
     )
     parser.add_argument("--write", action="store_true", help="store the answers beside the other results")
+    parser.add_argument("--method", choices=list(ALL), help="judge this method; the others as stored")
     arguments = parser.parse_args()
+    asked = list(ALL) if arguments.method is None else [arguments.method]
     rows = {row.task: row for row in read()}
-    given = [] if arguments.only is None else _stored()
+    given = [one for one in _stored() if one.method in ALL]
     for task in checkpoints():
         if task.name in rows and task.name.endswith(arguments.only or ""):
-            given = [one for one in given if one.task != task.name]
-            given += answers(Checkpoint(task=task, row=rows[task.name]), range(arguments.seeds))
+            given = [one for one in given if one.task != task.name or one.method not in asked]
+            given += answers(Checkpoint(task=task, row=rows[task.name]), range(arguments.seeds), asked)
             if arguments.write:
                 _write(given, list(rows.values()))
     given += [one for row in rows.values() for one in guesses(row, list(rows.values()))]

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsadvisor.theory.local import saturation
 from bsadvisor.theory.noise_scale import Array
 from tests.benchmarks.local.full_data import FullData, full_data
-from tests.benchmarks.local.methods import best, from_line_search, positive
+from tests.benchmarks.local.methods import best, positive
 from tests.benchmarks.local.probes import Checkpoint, Curve, Probe
 from tests.benchmarks.tasks import Task
 
@@ -118,7 +119,7 @@ def _forward(
     probe = checkpoint.probe(seed)
     line = tilted_line(checkpoint, seed, tried, measured)
     update, noises, size = _update(measured), _noises(measured, probe), probe.micro_batch
-    step = _first_step(probe)
+    step = _first_step(line, probe)
     for _ in range(ROUNDS):
         shares = [step * noise / math.sqrt(size) for noise in noises]
         losses = [tried.loss(step * update + sign * share) for share in shares for sign in (1, -1)]
@@ -152,10 +153,11 @@ def _update(measured: FullData) -> Tensor:
     return measured.update(torch.arange(measured.size))
 
 
-def _first_step(probe: Probe) -> float:
+def _first_step(line: Line, probe: Probe) -> float:
     """A step that should be near the best at the micro-batch's size."""
-    curve = from_line_search(probe, probe.noise_scale, [probe.micro_batch])
-    return curve[probe.micro_batch][0] if curve else probe.micro_batch / probe.examples
+    rate, _ = best(line.rates, line.decreases)
+    share = saturation(probe.micro_batch, probe.noise_scale.value or 0.0)
+    return rate * share if math.isfinite(rate) else probe.micro_batch / probe.examples
 
 
 def _line(tried: FullData, measured: FullData) -> Line:

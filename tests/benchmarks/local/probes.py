@@ -7,17 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bsadvisor import pipeline
-from bsadvisor.measure.line_search import CHUNKS, line_search
+from bsadvisor.measure.best_step import BestStep, best_step, tried_examples
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import gradient_stats, noise_trace, squared_norm
+from bsadvisor.measure.step_trial import mean_gradient
 from bsadvisor.pipeline.gradient_phase import gradient_rounds
-from bsadvisor.pipeline.measuring import LINE_SEARCH_SHARE
 from bsadvisor.values import AssumptionFacts, Estimate, ProbeSettings
 from tests.benchmarks.local.truth import Row
 from tests.benchmarks.tasks import Task
 
 Curve = dict[int, tuple[float, float]]
 """(eta, loss decrease) by batch size, where the method has an answer."""
+
+
+HELD_BACK, HELD_BACK_SHARE = 8, 8
+"""Batches for methods that read a line on other examples; one example there for so many of the gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +32,15 @@ class Probe:
     examples: int
     micro_batch: int
     held_back: tuple[int, int]
-    """Number and size of the line search's batches."""
+    """Number and size of batches that the gradient did not see."""
     noise_scale: Estimate
     """B_simple in the optimizer's own geometry."""
     slope: float
     """G'DG without bias: of the population."""
     trace: float
     """tr(D Sigma)."""
-    learning_rate: Estimate | None
-    loss_decrease: Estimate | None
-
-    @property
-    def resolved(self) -> bool:
-        return self.learning_rate is not None and self.noise_scale.value is not None
+    best_step: BestStep | None
+    """What the tool itself makes of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ Method = Callable[[Checkpoint, Sequence[int], int], Curve]
 
 
 def run_probe(task: Task, seed: int) -> Probe:
-    """The tool's gradient rounds and line search, as a user with its defaults meets them."""
+    """The tool's gradient rounds and best step, as a user with its defaults meets them."""
     settings = ProbeSettings(time_budget=1e9)
     sampler = Sampler(task.data, seed=seed)
     session = pipeline.Session(
@@ -82,25 +82,23 @@ def run_probe(task: Task, seed: int) -> Probe:
     )
     sums = measured.accumulator.sums(preconditioned=task.preconditioner is not None)
     examples = measured.accumulator.num_examples
-    tried = min(sampler.num_line_search, max(examples // LINE_SEARCH_SHARE, 4 * CHUNKS))
-    size = max(1, min(measured.micro_batch, tried // CHUNKS))
-    found = line_search(
-        task,
-        sampler.line_search(tried // size, size),
-        measured.accumulator.total_gradient(),
-        weight=measured.accumulator.total_weight,
-        confidence=settings.confidence,
-        seed=seed,
-        should_stop=lambda: False,
-    )
+    held = min(sampler.num_line_search, max(examples // HELD_BACK_SHARE, 4 * HELD_BACK))
+    size = max(1, min(measured.micro_batch, held // HELD_BACK))
+    tried = tried_examples(sampler, measured=examples, micro_batch=measured.micro_batch, couples=False)
     return Probe(
         sampler=sampler,
         examples=examples,
         micro_batch=measured.micro_batch,
-        held_back=(tried // size, size),
+        held_back=(held // size, size),
         noise_scale=gradient.noise_scale_preconditioned or gradient.noise_scale_simple,
         slope=squared_norm(sums, settings.confidence).value or 0.0,
         trace=noise_trace(sums, settings.confidence).value or 0.0,
-        learning_rate=found.learning_rate if found else None,
-        loss_decrease=found.loss_decrease if found else None,
+        best_step=best_step(
+            task,
+            tried,
+            mean_gradient(measured),
+            confidence=settings.confidence,
+            seed=seed,
+            should_stop=lambda: False,
+        ),
     )
