@@ -422,14 +422,15 @@ class LocalStats:
     loss: Estimate
     """Training loss at the checkpoint, on the examples on which steps are tried."""
     max_learning_rate: Estimate
-    """The best single step with a noise-free gradient (B -> infinity), by steps along the measured one."""
+    """The best single step with a noise-free gradient (B -> infinity), by steps along the measured one.
+
+    No value where none of the steps that were tried was too long for it.
+    """
     quadratic_max_learning_rate: Estimate | None
     """The same by the curvature alone: 1 / `curvature.along_gradient`."""
     curve: tuple[LocalPoint, ...]
     noise_scale: Estimate | None = None
     """eta_max tr(DHD Sigma) / G'DG: the batch size at which noise halves a quadratic's best step."""
-    noise_scale_is: Literal["line"] = "line"
-    """How it was found: from the line and the noise around it, not from products with the Hessian."""
 
 
 # --- advice -------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ ITERATIONS = 24
 SEARCH, SEARCH_ITERATIONS = 2048, 80
 """Examples, and products, of a thorough search for directions of negative curvature."""
 
-HALVINGS = 2
+HALVINGS = 3
 """Of the micro-batch, for a model whose memory is short."""
 
 LEAST_FOR_NOISE, MOST_UNITS = 512, 64

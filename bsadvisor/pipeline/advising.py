@@ -139,14 +139,18 @@ def _recommend(
 def _local(measured: Measured, rows: tuple[Recommendation, ...]) -> LocalStats | None:
     """The best single step, over the ladder too."""
     found, curved = measured.best_step, measured.curvature
-    if found is None or found.noise_free[0].value is None:
+    if found is None:
+        return None
+    curve = local_curve(found.at, [row.batch_size for row in rows])
+    best = found.noise_free[0]
+    if best.value is None and all(point.learning_rate.value is None for point in curve):
         return None
     return LocalStats(
         direction=found.direction,
         loss=found.loss,
-        max_learning_rate=found.noise_free[0],
+        max_learning_rate=best,
         quadratic_max_learning_rate=inverse(curved.stats.along_gradient) if curved else None,
-        curve=local_curve(found.at, [row.batch_size for row in rows]),
+        curve=curve,
         noise_scale=found.noise_scale,
     )
 

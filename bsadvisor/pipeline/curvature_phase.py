@@ -86,7 +86,7 @@ def _run(session: Session, gradient: GradientPhase, step: BestStep | None) -> Me
                 update_rule(about.optimizer_details),
                 about.learning_rate,
                 loss=step.loss.value if step else None,
-                best_step_gain=step.noise_free[1].value if step else None,
+                best_step_gain=step.at(examples)[1].value if step else None,
             ),
         )
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bsadvisor.advise.remarks import is_zero
+from bsadvisor.errors import DataError, TargetError
 from bsadvisor.measure.best_step import BestStep, best_step, tried_examples
 from bsadvisor.measure.curvature import CurvatureUnavailableError
 from bsadvisor.measure.state import SavedProbe, save_probe
@@ -83,14 +84,19 @@ def _best_step(session: Session, gradient: GradientPhase) -> BestStep | None:
         micro_batch=probe.micro_batch,
         couples=gradient.couples,
     )
-    return best_step(
-        session.target,
-        tried,
-        mean_gradient(probe),
-        confidence=session.settings.confidence,
-        seed=session.settings.seed,
-        should_stop=session.is_over,
-    )
+    try:
+        return best_step(
+            session.target,
+            tried,
+            mean_gradient(probe),
+            confidence=session.settings.confidence,
+            seed=session.settings.seed,
+            should_stop=session.is_over,
+        )
+    except DataError:
+        raise
+    except TargetError:  # it ran before, but not in float32: the curvature will say so
+        return None
 
 
 def _about_the_run(session: Session, gradient: GradientPhase) -> AssumptionFacts:

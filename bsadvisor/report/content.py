@@ -281,7 +281,7 @@ def facts(report: Report) -> Iterator[Fact]:
     yield Fact(label="gradient noise", lines=tuple(_noise_scales(report)))
     yield Fact(label="critical batch", lines=tuple(_critical_batch_size(report)))
     if report.local is not None:
-        yield Fact(label="best one step", lines=tuple(_best_step(report.local)))
+        yield Fact(label="best one step", lines=tuple(_best_step(report, report.local)))
         yield Fact(label="loss", lines=(f"{numbers.interval(report.local.loss)} at these weights",))
     if report.curvature is not None:
         yield from _curvature(report, report.curvature)
@@ -337,11 +337,20 @@ def _critical_batch_size(report: Report) -> Iterator[str]:
         yield f"possible from a checkpoint alone: {band} ({numbers.percent(critical.band_confidence)})"
 
 
-def _best_step(local: LocalStats) -> Iterator[str]:
+def _best_step(report: Report, local: LocalStats) -> Iterator[str]:
+    """At the batch size in use, and without noise; each where it was found."""
     along = "the gradient" if local.direction == "gradient" else "the optimizer's direction"
-    step = numbers.interval(local.max_learning_rate, write=numbers.learning_rate)
-    yield f"η {step} along {along}"
-    yield "for one noise-free step; never a learning rate to train with"
+    in_use = report.target.batch_size
+    steps = [
+        (f"at B = {numbers.integer(point.batch_size)}", point.learning_rate)
+        for point in local.curve
+        if point.batch_size == in_use
+    ]
+    for kind, step in [*steps, ("without noise", local.max_learning_rate)]:
+        if step.value is not None:
+            yield f"η {numbers.interval(step, write=numbers.learning_rate)} {kind}"
+    yield f"for one step along {along}:"
+    yield "never a learning rate to train with"
 
 
 def _curvature(report: Report, curvature: CurvatureStats) -> Iterator[Fact]:

@@ -88,7 +88,7 @@ def test_half_the_micro_batch_holds_the_same_examples() -> None:
 
 def test_a_large_model_gets_smaller_micro_batches_but_no_more_sketches() -> None:
     usual, large = plan(), plan().for_large_model()
-    assert large.micro_batch == usual.micro_batch // 4 and large.noise_batches == usual.noise_batches
+    assert large.micro_batch == usual.micro_batch // 8 and large.noise_batches == usual.noise_batches
     assert large.certificate_batches * large.micro_batch == usual.certificate_batches * usual.micro_batch
     single = plan(18, available=20).for_large_model()
     assert single.micro_batch == 1

@@ -181,7 +181,8 @@ def test_an_open_upper_end_is_said_of_everything_that_follows_from_it() -> None:
 
 def test_the_best_single_step_is_never_offered_for_training() -> None:
     text = shown(contract_report())
-    assert "η 3.1e-2 [2.4e-2, 4.0e-2] along the optimizer's direction" in text
+    assert "η 3.1e-2 [2.4e-2, 4.0e-2] without noise" in text
+    assert "for one step along the optimizer's direction" in text
     assert "never a learning rate to train with" in text
 
 
