@@ -309,16 +309,22 @@ def _noise_scales(report: Report) -> Iterator[str]:
     for estimate, where in others:
         if estimate is not None and estimate.value is not None:
             yield f"{numbers.interval(estimate, unit)}, {where}"
-    yield from _weighted_noise_scale(gradient, unit)
+    yield from _weighted_noise_scale(gradient, report.curvature, unit)
 
 
-def _weighted_noise_scale(gradient: GradientStats, unit: str) -> Iterator[str]:
+def _weighted_noise_scale(
+    gradient: GradientStats, curvature: CurvatureStats | None, unit: str
+) -> Iterator[str]:
     """B_noise, or what stands in for it where it is not defined."""
     weighted, stand_in = gradient.noise_scale, gradient.noise_scale_gauss_newton
     if weighted is None:
         return
     if weighted.value is not None or weighted.low is not None:
         yield f"B_noise {numbers.interval(weighted, unit)}, weighted by curvature"
+        return
+    along = curvature.along_gradient.value if curvature and curvature.along_gradient else None
+    if stand_in is None and (along is None or along > 0):
+        yield "B_noise not resolved: it takes more examples"
         return
     yield "B_noise not defined: no positive curvature along the gradient"
     if stand_in is not None and (stand_in.value is not None or stand_in.low is not None):

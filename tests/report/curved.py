@@ -209,6 +209,7 @@ def piecewise_linear() -> Report:
         gradient=replace(report.gradient, noise_scale=nothing),
         curvature=replace(
             curvature(),
+            along_gradient=zero,
             lambda_max=zero,
             lambda_max_preconditioned=None,
             lambda_min=zero,

@@ -18,7 +18,7 @@ from bsadvisor.report import FORMATS, render, to_json
 from bsadvisor.values import Anchor, Report, StoppedBy
 from tests.report import curved, sample
 from tests.report.anything import REPORTS
-from tests.report.sample import contract_report
+from tests.report.sample import UNRESOLVED, contract_report
 from tests.report.samples import SAMPLES
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -234,6 +234,12 @@ def test_where_it_is_not_defined_the_gauss_newton_matrix_stands_in() -> None:
     assert "B_noise not defined: no positive curvature along the gradient\n" in text
     assert "by the Gauss-Newton matrix 38.8 [33.8, 45.4] images\n" in text
     assert "Gauss-Newton" not in shown(curved.no_saddle())
+
+
+def test_where_too_few_examples_tell_it_is_not_called_undefined() -> None:
+    report = curved.no_saddle()
+    unknown = replace(report, gradient=replace(report.gradient, noise_scale=UNRESOLVED))
+    assert "B_noise not resolved: it takes more examples\n" in shown(unknown)
 
 
 def test_the_stability_limit_is_a_learning_rate_with_its_interval() -> None:
