@@ -10,7 +10,7 @@ from bsadvisor.measure.spectrum import Spectrum
 from bsadvisor.measure.statistics import estimate
 from bsadvisor.theory import curvature_noise
 from bsadvisor.theory.curvature_noise import CurvatureProducts
-from bsadvisor.theory.noise_scale import Array, jackknife_variance, symmetric_interval
+from bsadvisor.theory.noise_scale import Array
 from bsadvisor.values import CurvatureStats, Estimate
 
 
@@ -47,11 +47,7 @@ def gradient_curvature(products: CurvatureProducts, confidence: float) -> Estima
 
 def mean_estimate(values: Array, confidence: float) -> Estimate:
     """The mean of independent values with its t interval."""
-    replicates = (values.sum() - values) / (len(values) - 1)
-    variance = float(jackknife_variance(replicates))
-    return estimate(
-        symmetric_interval(float(values.mean()), variance, confidence, len(values) - 1), confidence
-    )
+    return estimate(curvature_noise.mean_interval(values, confidence), confidence)
 
 
 def _largest(spectrum: Spectrum | None, confidence: float, *, in_own_units: bool) -> Estimate | None:

@@ -14,7 +14,9 @@ from torch import Tensor
 from bsadvisor.measure.hessian import Hessian
 from bsadvisor.measure.norms import check_finite, squared_norm
 from bsadvisor.measure.preserve import moved
-from bsadvisor.theory.noise_scale import Array, t_quantile
+from bsadvisor.measure.statistics import estimate
+from bsadvisor.theory.curvature_noise import mean_interval
+from bsadvisor.theory.noise_scale import Array
 from bsadvisor.values import EscapeDirection, Estimate
 
 CERTIFICATE = 0.99
@@ -218,10 +220,7 @@ def one_sided(values: Array, confidence: float) -> Estimate:
     """
     if not np.isfinite(values).all():
         return Estimate(value=None, low=None, high=None, confidence=confidence)
-    count = len(values)
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(count)
-    reach = t_quantile(2 * confidence - 1, count - 1) * error
-    return Estimate(value=mean, low=mean - reach, high=mean + reach, confidence=confidence)
+    return estimate(mean_interval(values, confidence, one_sided=True), confidence)
 
 
 def _divided(estimate: Estimate, by: float) -> Estimate:
