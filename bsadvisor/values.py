@@ -317,6 +317,11 @@ class GradientStats:
     examples_for_precision: int | None = None
     """Forecast of the examples that the asked precision takes; None once it is reached."""
 
+    @property
+    def own_squared_norm(self) -> Estimate:
+        """|G|^2 in the optimizer's geometry, where it has one of its own."""
+        return self.squared_norm_preconditioned or self.squared_norm
+
 
 # --- curvature ----------------------------------------------------------------------------------
 
@@ -357,6 +362,11 @@ class CurvatureStats:
     residual: float | None
     """|Hv - lambda v| / |lambda| of the least converged direction, on the examples it was sought on."""
     skipped: tuple[SkippedPart, ...]
+
+    @property
+    def own_lambda_max(self) -> Estimate | None:
+        """The largest eigenvalue in the optimizer's geometry, where it has one of its own."""
+        return self.lambda_max_preconditioned or self.lambda_max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,7 @@ def find_trap(
         batch_size=batch_size, learning_rate=learning_rate, momentum=rule.momentum, scheme=rule.scheme
     )
     distance, rate = escape.distance, rule.amplification * learning_rate
-    norm = gradient.squared_norm_preconditioned or gradient.squared_norm
+    norm = gradient.own_squared_norm
     return Trap(
         saddle=saddle,
         pair=pair,
@@ -152,7 +152,7 @@ def with_escape_steps(
 
 def is_certified(escape: EscapeDirection, curvature: CurvatureStats) -> bool:
     """Whether the direction is surely one of negative curvature, and not of rounding."""
-    largest = curvature.lambda_max_preconditioned or curvature.lambda_max
+    largest = curvature.own_lambda_max
     top = largest.value if largest and largest.value else 0.0
     high = escape.curvature.high
     return high is not None and high < 0 and -high > LEAST_CURVATURE * top
@@ -217,7 +217,7 @@ def may_be_stuck(
     """
     if rule is None or learning_rate is None:
         return False
-    norm = gradient.squared_norm_preconditioned or gradient.squared_norm
+    norm = gradient.own_squared_norm
     if loss is None or best_step_gain is None or best_step_gain < STEP_GAIN * abs(loss):
         return True
     if not rule.knows_geometry:

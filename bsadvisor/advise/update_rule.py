@@ -65,7 +65,7 @@ def limit_by_batch_size(
     """The stability limit of mini-batch steps as a function of B; None where it is not known."""
     if curvature is None or rule is None or not rule.knows_geometry:
         return lambda batch_size: None
-    largest = curvature.lambda_max_preconditioned or curvature.lambda_max
+    largest = curvature.own_lambda_max
     if largest is None or largest.value is None or largest.value <= 0:
         return lambda batch_size: None
     top, trace = largest.value, curvature.trace.value if curvature.trace else None

@@ -91,7 +91,7 @@ def _with_limit(curved: CurvaturePhase | None, rule: UpdateRule | None) -> Curva
     """The curvature with the learning-rate limit that it sets for the optimizer in use."""
     if curved is None:
         return None
-    largest = curved.stats.lambda_max_preconditioned or curved.stats.lambda_max
+    largest = curved.stats.own_lambda_max
     return replace(curved.stats, learning_rate_limit=full_batch_limit(largest, rule))
 
 
