@@ -442,6 +442,87 @@ _RULES = (
             "speaks against raising the learning rate."
         ),
     ),
+    Rule(
+        code="BSA310",
+        severity="warning",
+        title="No trial is possible",
+        message="no trial was run: {reason}",
+        remedy="the pairs below are predicted; mend that, or compare them by training yourself",
+        explanation=(
+            "A trial trains from the checkpoint with several pairs on the same data, and counts the steps to "
+            "the same loss. It needs a data set whose examples can be read in any order, a loss that is a mean "
+            "over examples, and an optimizer of torch.optim."
+        ),
+    ),
+    Rule(
+        code="BSA311",
+        severity="warning",
+        title="The trial's target was not reached",
+        message="{tried}",
+        remedy="check the loss and data; or give --target-loss above what training reaches, or a longer --horizon",
+        explanation=(
+            "The runs of a trial start at the checkpoint and count steps until the loss is down at a target. "
+            "Where the loss does not go down at any learning rate that was tried, or never as far as the target, "
+            "nothing can be compared. A model that has converged, a target below what it can reach, and a loss "
+            "that does not depend on the weights all look like this."
+        ),
+    ),
+    Rule(
+        code="BSA312",
+        severity="note",
+        title="The trial's steps do not follow the curve",
+        message="the measured steps are off S(B) = S_min (1 + B_crit / B) by {residual:.0%}: trust the points, not the curve",
+        remedy="read the measured rows; a longer --horizon makes the start of each run matter less",
+        explanation=(
+            "The steps to the target at each batch size are fitted by a hyperbola with two parameters. The "
+            "scatter between seeds says how large its residuals should be; they are more than twice that. The "
+            "measured points are then right and the curve between and beyond them is not."
+        ),
+    ),
+    Rule(
+        code="BSA313",
+        severity="note",
+        title="The best learning rate was the last one tried",
+        message="at B = {batch_size:,} the best learning rate, {learning_rate:.2g}, was at the end of those tried",
+        remedy="a better one may lie beyond: start from a pair nearer to it with --lr",
+        explanation=(
+            "Learning rates are tried by factors of two around the expected best one until the best is inside. "
+            "Here the search ended before that."
+        ),
+    ),
+    Rule(
+        code="BSA314",
+        severity="note",
+        title="The trial ended early",
+        message="the trial is not complete: {reason}",
+        remedy="with --output report.json, go on with --resume report.json; or raise --time-budget",
+        explanation=(
+            "What was measured until then is in the report. Every finished heat is kept beside the report, and "
+            "a resumed trial runs none of them again."
+        ),
+    ),
+    Rule(
+        code="BSA315",
+        severity="note",
+        title="Measured and predicted differ",
+        message="the trial measured a critical batch size of {measured:,.0f}, outside the band around the predicted {predicted:,.0f}",
+        remedy="believe the measured one for this stretch of the run",
+        explanation=(
+            "One checkpoint predicts the critical batch size only roughly, and its band holds four of five. What "
+            "a trial measures holds for the stretch between the checkpoint and the target loss."
+        ),
+    ),
+    Rule(
+        code="BSA316",
+        severity="info",
+        title="How the trial was run",
+        message="trial: {note}",
+        remedy="nothing to do if that is what you meant",
+        explanation=(
+            "A trial trains as the run does wherever it can. Where it could not, or where the pair in use was "
+            "far from tuned, it says what it did instead."
+        ),
+    ),
     # --- 4xx: the saddle ---
     Rule(
         code="BSA401",

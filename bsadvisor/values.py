@@ -66,6 +66,25 @@ class ProbeSettings:
     confidence: float = 0.95
     curvature: bool = True
     seed: int = 0
+    trial: TrialSettings = field(default_factory=lambda: TrialSettings())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSettings:
+    """Whether and how to measure by training."""
+
+    when: Literal["never", "if_it_fits", "always"] = "never"
+    """`if_it_fits`: where its planned time is within what is left of the budget."""
+    horizon: int = 150
+    """Steps ahead with the pair in use, whose loss becomes the target."""
+    target_loss: float | None = None
+    """Given instead."""
+    keep_betas: bool = False
+    """Leave the averages of squared gradients as they are at every batch size."""
+    max_examples: int | None = None
+    """Trained on in all runs together."""
+    dry_run: bool = False
+    """Plan only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +97,8 @@ class Progress:
     total: int | None
     """Examples expected now; grows when another round is added."""
     noise_scale: Estimate | None = None
+    note: str = ""
+    """What is known so far, in words."""
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -443,6 +464,113 @@ class LocalStats:
     """eta_max tr(DHD Sigma) / G'DG: the batch size at which noise halves a quadratic's best step."""
 
 
+# --- the trial ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heat:
+    """Training runs of one batch size that start at the checkpoint and race to the target loss."""
+
+    batch_size: int
+    learning_rates: tuple[float, ...]
+    """Each is run with each seed."""
+    seeds: tuple[int, ...]
+    target_loss: float | None
+    """None: what the runs of `pace_setter` reach after `horizon` steps becomes the target."""
+    pace_setter: float
+    """A learning rate of this heat that is expected to be good."""
+    expected_steps: float
+    """To the target, with it."""
+    max_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchResult:
+    """How one training run of a heat ended."""
+
+    learning_rate: float
+    seed: int
+    outcome: Literal["reached", "slower", "diverged", "out_of_reach"]
+    steps: float | None
+    """To the target; for a `slower` one, which was given up, an extrapolation."""
+    steps_taken: int
+    final_log_loss: float | None
+    """Logarithm of the last loss that was seen, where it was finite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatResult:
+    """What came out of a heat."""
+
+    heat: Heat
+    target_loss: float | None
+    """None: the pace setter's loss did not go down."""
+    start_loss: float
+    branches: tuple[BranchResult, ...]
+
+    @property
+    def examples(self) -> int:
+        """Trained on."""
+        return sum(branch.steps_taken for branch in self.branches) * self.heat.batch_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriedRate:
+    """One learning rate at one batch size of the trial."""
+
+    learning_rate: float
+    steps: float | None
+    """Geometric mean over its seeds; null where one never got there."""
+    seeds: int
+    outcome: Literal["reached", "slower", "diverged", "out_of_reach"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPoint:
+    """What training at one batch size took."""
+
+    batch_size: int
+    learning_rate: float
+    """Of the runs that `steps` were counted in."""
+    learning_rate_low: float | None
+    """From here to `learning_rate_high` ten per cent more steps at most are expected."""
+    learning_rate_high: float | None
+    steps: Estimate
+    examples: Estimate
+    seeds: int
+    at_edge: bool
+    """The best learning rate was at the end of those tried: a better one may lie beyond."""
+    tried: tuple[TriedRate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStats:
+    """The trial: short training runs from the checkpoint, to one target loss."""
+
+    measured_critical_batch_size: Estimate
+    """B_crit of S(B) = S_min (1 + B_crit / B), fitted to the curve."""
+    minimum_steps: Estimate
+    minimum_examples: Estimate
+    steps_in_use: float | None
+    """To the target with the pair in use; null where that was too far from tuned to be run so far."""
+    curve: tuple[TrialPoint, ...]
+    residual: float | None
+    """Root mean square of log(measured / fitted) steps."""
+    fits: bool
+    """Whether the hyperbola describes the points; if not, only these count."""
+    start_loss: float
+    target_loss: float | None
+    """Null: the loss went down at no learning rate."""
+    horizon: int | None
+    """Steps after which the pace setter reaches the target; null: it was given."""
+    evaluation_examples: int
+    """On which losses were compared."""
+    examples_used: int
+    stopped_by: Literal["precision", "time", "max_examples", "interrupt"]
+    notes: tuple[str, ...]
+    """What was done otherwise than in the run itself."""
+
+
 # --- advice -------------------------------------------------------------------------------------
 
 
@@ -586,7 +714,7 @@ class Report:
     recommendations: tuple[Recommendation, ...]
     findings: tuple[Finding, ...]
     curvature: CurvatureStats | None = None
-    trial: None = None
+    trial: TrialStats | None = None
     saddle: SaddleVerdict | None = None
     generalization: None = None
     hardware: None = None

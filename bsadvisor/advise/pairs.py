@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bsadvisor.theory import scaling, training_cost
@@ -39,6 +39,7 @@ def recommend(
     noise_scale: float,
     dataset_size: int | None,
     limit: Callable[[int], float | None] = lambda batch_size: None,
+    also: Iterable[int] = (),
 ) -> tuple[Recommendation, ...]:
     """One row per rung of the ladder, from the efficient batch size to the largest useful one.
 
@@ -49,8 +50,9 @@ def recommend(
         dataset_size: no batch is larger.
         limit: stability limit of the learning rate at a batch size; it caps the rule, though never below
             the learning rate in use, which the run has shown to work.
+        also: batch sizes that have a row in any case.
     """
-    rungs = ladder(pair.batch_size, critical, dataset_size, pair.devices or 1)
+    rungs = sorted({*ladder(pair.batch_size, critical, dataset_size, pair.devices or 1), *also})
     roles = assign_roles(rungs, critical, pair.batch_size)
     return tuple(
         _row(rung, roles.get(rung), pair, critical=critical, noise_scale=noise_scale, limit=limit(rung))

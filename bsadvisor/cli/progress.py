@@ -61,5 +61,7 @@ def _count(progress: Progress) -> str:
 
 
 def _estimate(progress: Progress) -> str:
-    """`B_simple 212 [160, 300]`."""
-    return "" if progress.noise_scale is None else f"B_simple {numbers.interval(progress.noise_scale)}"
+    """`B_simple 212 [160, 300]`, or what else is known so far."""
+    if progress.noise_scale is None:
+        return progress.note
+    return f"B_simple {numbers.interval(progress.noise_scale)}"

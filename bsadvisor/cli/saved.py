@@ -28,3 +28,8 @@ def read_report(name: str) -> Report:
 def state_beside(path: Path) -> Path:
     """Where an unfinished probe keeps its statistics: beside the report."""
     return path.with_name(f"{path.name}.state.safetensors")
+
+
+def trial_log_beside(path: Path) -> Path:
+    """Where an unfinished trial keeps its finished heats."""
+    return path.with_name(f"{path.name}.trial.jsonl")

@@ -85,6 +85,10 @@ class Sampler:
         picks = torch.randint(self.num_line_search, len(self._order), shape, generator=generator).numpy()
         return self._source.fetch([self._order[group] for group in picks])
 
+    def whole(self, micro_batches: int, size: int) -> Iterator[Any]:
+        """Micro-batches of the first examples of the shuffled data, whatever else they serve for."""
+        return self._fetch(0, micro_batches, size)
+
     def check(self, groups: Sequence[Sequence[int]]) -> list[Any]:
         """Batches of the first few examples in given arrangements: for checks, not for estimates."""
         batches = list(self._source.fetch([[int(self._order[index]) for index in group] for group in groups]))

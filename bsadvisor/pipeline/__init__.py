@@ -27,6 +27,9 @@ def probe(
     stop: StopSignal,
     resume: Path | None = None,
     sidecar: Path | None = None,
+    trial_log: Path | None = None,
+    resumed_trial_log: Path | None = None,
+    command: str = "probe",
 ) -> Report:
     """Measure a target and advise on it.
 
@@ -38,6 +41,9 @@ def probe(
         stop: ends the measuring early; the report is then partial.
         resume: saved statistics to go on from.
         sidecar: where the statistics of an unfinished probe are saved.
+        trial_log: where the finished heats of an unfinished trial are kept.
+        resumed_trial_log: of an earlier trial, to go on from.
+        command: that was typed.
 
     Raises:
         BsadvisorError: the target cannot be loaded or run.
@@ -46,7 +52,8 @@ def probe(
     stop.deferred = True  # an import of torch must not be torn
     from bsadvisor.measure.state import read_saved_probe
     from bsadvisor.pipeline.advising import advise
-    from bsadvisor.pipeline.measuring import measure
+    from bsadvisor.pipeline.measuring import measure, with_trial
+    from bsadvisor.pipeline.trial_log import TrialLog
     from bsadvisor.target.factory import load
 
     stop.release()
@@ -61,9 +68,12 @@ def probe(
     stop.deferred = True
     try:
         measured = measure(session, saved, sidecar)
+        if settings.trial.when != "never" and not stop.requested:
+            log = TrialLog(trial_log, session.trial_identity, resumed=resumed_trial_log)
+            measured = with_trial(session, measured, log)
     finally:
         stop.deferred = False
-    return advise(session, measured, load_seconds=loaded - began)
+    return advise(session, measured, load_seconds=loaded - began, command=command)
 
 
 def selftest(device: str | None, seed: int, progress: Callable[[str], None]) -> tuple[SelftestResult, ...]:

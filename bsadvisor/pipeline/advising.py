@@ -10,34 +10,40 @@ from bsadvisor.advise import remarks
 from bsadvisor.advise.critical import predict_critical_batch_size
 from bsadvisor.advise.headline import headline
 from bsadvisor.advise.local_curve import inverse, local_curve
+from bsadvisor.advise.measured import measured_headline, recommend_measured
 from bsadvisor.advise.pairs import PairInUse, recommend
 from bsadvisor.advise.saddle import judge_saddle, with_escape_steps
+from bsadvisor.advise.trial_remarks import about_trial
 from bsadvisor.advise.update_rule import UpdateRule, full_batch_limit, limit_by_batch_size, update_rule
 from bsadvisor.pipeline.curvature_phase import CurvaturePhase
-from bsadvisor.pipeline.measuring import Measured
+from bsadvisor.pipeline.measuring import Measured, noise_scale_of_updates
 from bsadvisor.pipeline.session import Session
 from bsadvisor.target.factory import Target
 from bsadvisor.values import (
     SCHEMA_VERSION,
     CriticalBatchSize,
     CurvatureStats,
-    Estimate,
     GradientStats,
+    Headline,
     LocalStats,
     Recommendation,
     Report,
     SaddleVerdict,
     TargetDescription,
+    TrialStats,
 )
 
 
-def advise(session: Session, measured: Measured, load_seconds: float) -> Report:
+def advise(session: Session, measured: Measured, load_seconds: float, command: str) -> Report:
     """The report of a session: decisions and remarks from what was measured."""
     target, facts, gradient = _counted(session.target, measured), session.target.facts, measured.gradient
     critical = predict_critical_batch_size(gradient.noise_scale_simple)
     rule = update_rule(target.optimizer_details)
     curvature = _with_limit(measured.curvature, rule)
-    rows = _recommend(session.target, gradient, critical, limit_by_batch_size(curvature, rule))
+    trial = measured.trial.stats if measured.trial else None
+    pair = _pair_in_use(session.target)
+    limit = limit_by_batch_size(curvature, rule)
+    rows = _recommend(pair, target, gradient, critical, trial, limit)
     local = _local(measured, rows)
     saddle = _saddle(target, measured, curvature, rule)
     if saddle and saddle.verdict in ("possible", "warning") and saddle.evidence and rule:
@@ -54,11 +60,17 @@ def advise(session: Session, measured: Measured, load_seconds: float) -> Report:
         *remarks.about_advice(target, facts, gradient, critical, rows),
         *remarks.about_curvature(target, curvature, rows),
         *remarks.about_saddle(saddle),
+        *about_trial(
+            trial,
+            measured.trial.impossible if measured.trial else None,
+            critical,
+            asked=session.settings.trial.when == "always",
+        ),
     ]
     return Report(
         schema_version=SCHEMA_VERSION,
         bsadvisor_version=__version__,
-        command="probe",
+        command=command,
         target=target,
         probe=run,
         gradient=gradient,
@@ -66,13 +78,8 @@ def advise(session: Session, measured: Measured, load_seconds: float) -> Report:
         curvature=curvature,
         saddle=saddle,
         predicted_critical_batch_size=critical,
-        headline=headline(
-            rows,
-            critical,
-            batch_in_use=target.batch_size,
-            has_checkpoint=target.checkpoint is not None,
-            at_saddle=saddle is not None and saddle.verdict == "warning",
-        ),
+        headline=_headline(rows, critical, trial, pair, target, saddle),
+        trial=trial,
         recommendations=rows,
         findings=remarks.sort_findings(findings),
     )
@@ -110,29 +117,62 @@ def _saddle(
     )
 
 
-def _recommend(
-    target: Target,
-    gradient: GradientStats,
-    critical: CriticalBatchSize,
-    limit: Callable[[int], float | None],
-) -> tuple[Recommendation, ...]:
-    """The ladder of pairs, where there is a critical batch size to build it on."""
-    noise_scale = _noise_scale_of_updates(gradient)
-    if critical.value is None or noise_scale.value is None:
-        return ()
+def _pair_in_use(target: Target) -> PairInUse:
     about = target.description
-    pair = PairInUse(
+    return PairInUse(
         batch_size=about.batch_size,
         learning_rate=about.learning_rate,
         optimizer=about.optimizer_details,
         devices=target.facts.num_devices,
     )
+
+
+def _recommend(
+    pair: PairInUse,
+    about: TargetDescription,
+    gradient: GradientStats,
+    critical: CriticalBatchSize,
+    trial: TrialStats | None,
+    limit: Callable[[int], float | None],
+) -> tuple[Recommendation, ...]:
+    """The ladder of pairs: around what the trial measured, else what is predicted; else none."""
+    if trial is not None:
+        rows = recommend_measured(pair, trial, dataset_size=about.dataset_size, limit=limit)
+        if rows:
+            return rows
+    noise_scale = noise_scale_of_updates(gradient)
+    if critical.value is None or noise_scale.value is None:
+        return ()
     return recommend(
         pair,
         critical=critical.value,
         noise_scale=noise_scale.value,
         dataset_size=about.dataset_size,
         limit=limit,
+    )
+
+
+def _headline(
+    rows: tuple[Recommendation, ...],
+    critical: CriticalBatchSize,
+    trial: TrialStats | None,
+    pair: PairInUse,
+    about: TargetDescription,
+    saddle: SaddleVerdict | None,
+) -> Headline:
+    """From the trial where it says something, else from the prediction."""
+    has_checkpoint = about.checkpoint is not None
+    at_saddle = saddle is not None and saddle.verdict == "warning"
+    if trial is not None and not at_saddle:
+        found = measured_headline(rows, trial, pair, has_checkpoint=has_checkpoint)
+        if found is not None:
+            return found
+    return headline(
+        rows,
+        critical,
+        batch_in_use=about.batch_size,
+        has_checkpoint=has_checkpoint,
+        at_saddle=at_saddle,
     )
 
 
@@ -153,9 +193,3 @@ def _local(measured: Measured, rows: tuple[Recommendation, ...]) -> LocalStats |
         curve=curve,
         noise_scale=found.noise_scale,
     )
-
-
-def _noise_scale_of_updates(gradient: GradientStats) -> Estimate:
-    """In the optimizer's own geometry where that was measured and resolved."""
-    adaptive = gradient.noise_scale_preconditioned
-    return gradient.noise_scale_simple if adaptive is None or adaptive.value is None else adaptive

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bsadvisor.advise.critical import predict_critical_batch_size
 from bsadvisor.advise.remarks import is_zero
 from bsadvisor.errors import DataError, TargetError
 from bsadvisor.measure.best_step import BestStep, best_step, tried_examples
@@ -15,8 +16,11 @@ from bsadvisor.measure.step_trial import mean_gradient
 from bsadvisor.pipeline.curvature_phase import CurvaturePhase, measure_curvature
 from bsadvisor.pipeline.gradient_phase import GradientPhase, measure_gradient
 from bsadvisor.pipeline.session import Session
+from bsadvisor.pipeline.trial_log import TrialLog
+from bsadvisor.pipeline.trial_phase import TrialPhase, run_trial
 from bsadvisor.values import (
     AssumptionFacts,
+    Estimate,
     GradientStats,
     ProbeRun,
     Progress,
@@ -33,6 +37,27 @@ class Measured:
     assumptions: AssumptionFacts
     best_step: BestStep | None
     curvature: CurvaturePhase | None
+    gradient_phase: GradientPhase
+    trial: TrialPhase | None = None
+
+
+def with_trial(session: Session, measured: Measured, log: TrialLog) -> Measured:
+    """What was measured, and then the trial; the predictions are where it starts."""
+    if is_zero(measured.gradient):
+        return measured
+    before = session.watch.seconds
+    noise_scale = noise_scale_of_updates(measured.gradient)
+    critical = predict_critical_batch_size(measured.gradient.noise_scale_simple).value
+    trial = run_trial(session, measured.gradient_phase, noise_scale, critical, log)
+    run, ended = measured.run, session.watch.seconds
+    seconds = replace(run.seconds_per_phase, trial=ended - before)
+    return replace(measured, trial=trial, run=replace(run, seconds=ended, seconds_per_phase=seconds))
+
+
+def noise_scale_of_updates(gradient: GradientStats) -> Estimate:
+    """In the optimizer's own geometry where that was measured and resolved."""
+    adaptive = gradient.noise_scale_preconditioned
+    return gradient.noise_scale_simple if adaptive is None or adaptive.value is None else adaptive
 
 
 def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -> Measured:
@@ -69,6 +94,7 @@ def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) ->
         assumptions=assumptions,
         best_step=found,
         curvature=curved,
+        gradient_phase=gradient,
     )
 
 

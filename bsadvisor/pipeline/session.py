@@ -73,6 +73,14 @@ class Session:
         )
         return "|".join(map(str, parts))
 
+    @property
+    def trial_identity(self) -> str:
+        """Tells one trial from another: with the same, every heat gives the same."""
+        about, settings = self.target.description, self.settings
+        trial = settings.trial
+        parts = about.batch_size, about.learning_rate, settings.seed, trial.horizon, trial.target_loss
+        return "|".join(map(str, (self.identity, *parts, trial.keep_betas, settings.micro_batch)))
+
     def is_over(self) -> bool:
         """Whether time is up, or someone wants to stop."""
         return self.stop.requested or self.watch.left() <= 0

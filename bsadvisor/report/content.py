@@ -19,6 +19,7 @@ from bsadvisor.values import (
     ShortRun,
     StoppedBy,
     TargetDescription,
+    TrialStats,
     Verdict,
 )
 
@@ -127,7 +128,7 @@ def recommended_row(report: Report) -> Recommendation | None:
 def _pair(row: Recommendation) -> str:
     parts = [f"B = {numbers.integer(row.batch_size)}"]
     if row.learning_rate is not None:
-        rate = numbers.given_learning_rate if row.current else numbers.learning_rate
+        rate = _rate_writer(row)
         parts.append(f"η = {rate(row.learning_rate)}")
     elif row.learning_rate_factor is not None and not row.current:
         parts.append(f"{numbers.factor(row.learning_rate_factor)} the learning rate")
@@ -135,7 +136,16 @@ def _pair(row: Recommendation) -> str:
         ends = row.learning_rate_low, row.learning_rate_high
         reach = numbers.span(*ends, write=numbers.learning_rate)
         parts.append(f"({reach}, {numbers.percent(row.learning_rate_confidence)})")
+    elif row.basis == "measured" and row.learning_rate_low is not None:
+        ends = row.learning_rate_low, row.learning_rate_high
+        parts.append(f"({numbers.span(*ends, write=numbers.learning_rate)} as good)")
     return "   ".join(parts)
+
+
+def _rate_writer(row: Recommendation) -> Callable[[float], str]:
+    """All the digits of a rate that somebody chose."""
+    chosen = row.current and row.basis == "predicted"
+    return numbers.given_learning_rate if chosen else numbers.learning_rate
 
 
 def _pair_in_use(report: Report) -> str:
@@ -228,7 +238,7 @@ def _columns(rows: tuple[Recommendation, ...]) -> Iterator[Column]:
 
 def _rate_cell(row: Recommendation) -> str | None:
     if row.learning_rate is not None:
-        return (numbers.given_learning_rate if row.current else numbers.learning_rate)(row.learning_rate)
+        return _rate_writer(row)(row.learning_rate)
     return None if row.learning_rate_factor is None else numbers.factor(row.learning_rate_factor)
 
 
@@ -249,14 +259,15 @@ def _role(row: Recommendation) -> str:
 def _caption(report: Report) -> str:
     """What the columns mean, and how sure the learning rates are where the headline has not said it."""
     rows = report.recommendations
+    measured = any(row.basis == "measured" for row in rows)
+    how = "measured where marked, else predicted" if measured else "predicted"
     if all(row.steps_factor is None for row in rows):
-        return "Predicted, to the same loss, over the least possible at any batch size."
-    parts = ["Steps and examples (predicted, to the same loss) are relative to now."]
-    if any(row.relative_update_noise is not None for row in rows):
-        parts[0] = (
-            "Steps and examples (predicted, to the same loss) and noise (of one update, η²/B) "
-            "are relative to now."
-        )
+        return f"{how[0].upper()}{how[1:]}, to the same loss, over the least possible at any batch size."
+    noise = (
+        " and noise (of one update, η²/B)" if any(r.relative_update_noise is not None for r in rows) else ""
+    )
+    against = "the pair in use" if measured else "now"
+    parts = [f"Steps and examples ({how}, to the same loss){noise} are relative to {against}."]
     if report.saddle is not None and any(row.escape_steps is not None for row in rows):
         parts.append(f"Steps to escape (predicted): until {_left(report.saddle)} in half of such runs.")
     ranged = next((row for row in rows if row.learning_rate_confidence is not None), None)
@@ -278,6 +289,8 @@ def _rate_error(row: Recommendation) -> str:
 
 def facts(report: Report) -> Iterator[Fact]:
     """Each measured quantity with its unit and interval."""
+    if report.trial is not None and report.trial.curve:
+        yield Fact(label="trial", lines=tuple(_trial(report, report.trial)))
     yield Fact(label="gradient noise", lines=tuple(_noise_scales(report)))
     yield Fact(label="critical batch", lines=tuple(_critical_batch_size(report)))
     if report.local is not None:
@@ -294,6 +307,21 @@ def facts(report: Report) -> Iterator[Fact]:
     sources = _sources(report.target.anchor)
     if sources:
         yield Fact(label="pair in use", lines=(sources,))
+
+
+def _trial(report: Report, trial: TrialStats) -> Iterator[str]:
+    """The measured critical batch size, and the runs that it comes from."""
+    critical, unit = trial.measured_critical_batch_size, f"{report.target.example}s"
+    level = numbers.percent(critical.confidence)
+    yield f"critical batch {numbers.interval(critical, unit)} ({level}), measured"
+    for point in trial.curve:
+        size, runs = numbers.integer(point.batch_size), numbers.counted(point.seeds, "run")
+        steps, rate = numbers.interval(point.steps, "steps"), numbers.learning_rate(point.learning_rate)
+        yield f"B = {size}: {steps}, η {rate}, {runs}"
+    target = numbers.significant(trial.target_loss or 0.0, digits=3)
+    start = numbers.significant(trial.start_loss, digits=3)
+    judged = numbers.counted(trial.evaluation_examples, report.target.example)
+    yield f"loss {start} to {target} on {judged}, {numbers.integer(trial.examples_used)} trained on"
 
 
 def _noise_scales(report: Report) -> Iterator[str]:

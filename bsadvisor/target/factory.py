@@ -29,6 +29,7 @@ from bsadvisor.target.optimizer import OptimizerInUse, describe_optimizer
 from bsadvisor.target.paths import PythonName, shown
 from bsadvisor.target.spec import TargetSpec, read_spec
 from bsadvisor.target.target import Target, surroundings_for
+from bsadvisor.target.training import describe_training
 from bsadvisor.target.user_code import UserCode
 from bsadvisor.values import Anchor, TargetDescription, TargetFacts, TargetRequest
 
@@ -85,11 +86,16 @@ def _load(spec: TargetSpec, device: torch.device, dtype: torch.dtype | None, cod
     first_batch = _first_batch(data)
     with surroundings.autocast():
         loss = _loss(spec, model, surroundings.prepare(first_batch), code)
-    optimizer = describe_optimizer(
+    in_file = find_optimizer(code, spec.model)
+    saved = checkpoint.optimizer_state if checkpoint else None
+    optimizer = describe_optimizer(model, named=spec.optimizer, in_file=in_file, saved=saved, code=code)
+    training = describe_training(
         model,
+        in_use=optimizer,
         named=spec.optimizer,
-        in_file=find_optimizer(code, spec.model),
-        saved=checkpoint.optimizer_state if checkpoint else None,
+        in_file=in_file,
+        saved=saved,
+        clip_grad_norm=spec.clip_grad_norm,
         code=code,
     )
     parts = _Parts(
@@ -116,6 +122,7 @@ def _load(spec: TargetSpec, device: torch.device, dtype: torch.dtype | None, cod
         users_loss=loss,
         surroundings=surroundings,
         code=code,
+        training=training,
     )
 
 

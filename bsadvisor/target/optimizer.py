@@ -43,6 +43,10 @@ class OptimizerInUse:
     saved_rate: Rate | None
     """Of the checkpoint."""
     moments: SecondMoments
+    settings: Mapping[str, Any]
+    """Hyperparameters of the first group."""
+    own: Optimizer | None
+    """Over the model, where the user's file makes or holds the optimizer in use."""
 
 
 def describe_optimizer(
@@ -60,7 +64,7 @@ def describe_optimizer(
         in_file: the user's factory or instance, or None. It is never stepped nor changed.
         saved: the optimizer's `state_dict` in the checkpoint, or None.
     """
-    own = _build(model, in_file, code) if in_file is not None else None
+    own = build_optimizer(model, in_file, code) if in_file is not None else None
     if own is not None and named and named.name.lower() != _name_of(own):
         own = None
     saved_groups: Groups = saved["param_groups"] if saved else ()
@@ -74,10 +78,12 @@ def describe_optimizer(
         own_rate=_rate(own_groups),
         saved_rate=_rate(saved_groups),
         moments=moments,
+        settings=settings,
+        own=own,
     )
 
 
-def _build(model: nn.Module, in_file: Any, code: UserCode) -> Optimizer:
+def build_optimizer(model: nn.Module, in_file: Any, code: UserCode) -> Optimizer:
     """The user's optimizer over the model, for its groups and their order."""
     if isinstance(in_file, Optimizer):
         return in_file
@@ -124,11 +130,7 @@ def _settings(name: str | None, named: OptimizerSpec | None, own: Groups, saved:
 
 
 def _defaults(named: OptimizerSpec) -> dict[str, Any]:
-    classes: dict[str, Callable[..., Optimizer]] = {
-        kind.lower(): found
-        for kind, found in vars(torch.optim).items()
-        if isinstance(found, type) and issubclass(found, Optimizer) and found is not Optimizer
-    }
+    classes = optimizer_classes()
     name = named.name.lower()
     if name not in classes:
         near = difflib.get_close_matches(name, classes, n=1)
@@ -136,7 +138,21 @@ def _defaults(named: OptimizerSpec) -> dict[str, Any]:
         raise UsageError(
             f"there is no optimizer `{named.name}` in torch.optim", f"{hint}one of: {', '.join(classes)}"
         )
-    return classes[name]([torch.zeros(1)], lr=1.0).defaults
+    return defaults_of(classes[name])
+
+
+def defaults_of(kind: Callable[..., Optimizer]) -> dict[str, Any]:
+    """Its hyperparameters as torch sets them."""
+    return kind([torch.zeros(1)], lr=1.0).defaults
+
+
+def optimizer_classes() -> dict[str, Callable[..., Optimizer]]:
+    """Those of torch, by name in lower case."""
+    return {
+        kind.lower(): found
+        for kind, found in vars(torch.optim).items()
+        if isinstance(found, type) and issubclass(found, Optimizer) and found is not Optimizer
+    }
 
 
 def _details(

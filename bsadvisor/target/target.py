@@ -13,6 +13,7 @@ from bsadvisor.errors import TargetError
 from bsadvisor.target.batches import move
 from bsadvisor.target.data import DataSource
 from bsadvisor.target.loss import Loss, counted_classes, label_counts
+from bsadvisor.target.training import Training
 from bsadvisor.target.user_code import UserCode
 from bsadvisor.values import TargetDescription, TargetFacts
 
@@ -71,6 +72,7 @@ class Target:
     users_loss: Loss
     surroundings: Surroundings
     code: UserCode
+    training: Training
 
     def loss(self, batch: Any, *, full_precision: bool = False) -> Tensor:
         """The scalar training loss of a batch, with its graph."""

@@ -1,0 +1,44 @@
+"""The hyperbola through the batch sizes of a trial, with the scatter of its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from statistics import mean
+
+from bsadvisor.advise.trial_lines import Line
+from bsadvisor.theory.steps_curve import StepsCurve, fit_steps_curve
+
+LEAST_SCATTER = 0.02
+"""Of log steps between seeds: two runs that happen to agree do not prove more."""
+
+TUNING = 0.03
+"""Error of log steps because the learning rate is not quite the best."""
+
+
+def scatter(lines: Iterable[Line]) -> tuple[float, int]:
+    """Standard deviation of log steps between seeds, and its degrees of freedom."""
+    squares, freedom = 0.0, 0
+    for line in lines:
+        logs = line.log_steps
+        squares += sum((log - mean(logs)) ** 2 for log in logs) if logs else 0.0
+        freedom += max(len(logs) - 1, 0)
+    deviation = math.sqrt(squares / freedom) if freedom else LEAST_SCATTER
+    return max(deviation, LEAST_SCATTER), max(freedom, 1)
+
+
+def errors_of(lines: Collection[Line]) -> list[float]:
+    """Standard error of each line's mean log steps."""
+    deviation, _ = scatter(lines)
+    return [math.hypot(deviation / math.sqrt(len(line.log_steps)), TUNING) for line in lines]
+
+
+def fit_lines(lines: Collection[Line], *, confidence: float) -> StepsCurve:
+    """S(B) = S_min (1 + B_crit / B) through lines that were timed."""
+    return fit_steps_curve(
+        [line.batch_size for line in lines],
+        [mean(line.log_steps) for line in lines],
+        errors_of(lines),
+        freedom=scatter(lines)[1],
+        confidence=confidence,
+    )

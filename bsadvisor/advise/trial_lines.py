@@ -1,0 +1,153 @@
+"""What the heats of a trial say of each batch size: its best learning rate and the steps that takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import mean
+
+from bsadvisor.theory.rate_curve import USUAL_CURVATURE, RateCurve, fit_rate_curve
+from bsadvisor.values import BranchResult, HeatResult
+
+AS_GOOD = 1.03
+"""Steps of a rate over those of the best: nothing is gained by another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seeds:
+    """Orders of the data: learning rates are compared on one, and the chosen one is timed on others."""
+
+    search: int
+    all_timing: tuple[int, ...]
+
+    @property
+    def timing(self) -> tuple[int, ...]:
+        """The first ones."""
+        return self.all_timing[:2]
+
+    @classmethod
+    def after(cls, seed: int) -> Seeds:
+        """Different ones for every seed of a trial."""
+        first = 10 * seed
+        return cls(search=first, all_timing=tuple(range(first + 1, first + 10)))
+
+
+@dataclass(kw_only=True)
+class Line:
+    """All runs at one batch size, to one target."""
+
+    batch_size: int
+    runs: tuple[BranchResult, ...]
+    seeds: Seeds
+    usual_curvature: float = USUAL_CURVATURE
+
+    @cached_property
+    def searched(self) -> dict[float, list[BranchResult]]:
+        """By learning rate, in ascending order, the runs that rates are compared by."""
+        return self._by_rate([self.seeds.search])
+
+    @cached_property
+    def timed(self) -> dict[float, list[BranchResult]]:
+        """The runs that steps are counted in."""
+        return self._by_rate(self.seeds.all_timing)
+
+    @cached_property
+    def steps(self) -> list[float]:
+        """Of each searched rate; infinite where it never got there."""
+        return [steps_of(runs) for runs in self.searched.values()]
+
+    @property
+    def rates(self) -> list[float]:
+        return list(self.searched)
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether any rate brought every run to the target."""
+        return any(math.isfinite(steps) for steps in self.steps)
+
+    @property
+    def best(self) -> int:
+        """Place of the best searched rate; of that with the lowest loss where none arrived."""
+        if self.has_arrived:
+            return min(range(len(self.rates)), key=lambda place: self.steps[place])
+        losses = [_final_loss(runs) for runs in self.searched.values()]
+        return min(range(len(losses)), key=lambda place: losses[place])
+
+    @cached_property
+    def curve(self) -> RateCurve:
+        """Steps by learning rate around the best; only where a rate has arrived."""
+        return fit_rate_curve(self.rates, self.steps, self.usual_curvature)
+
+    @property
+    def edge(self) -> int:
+        """-1 or 1 where a better rate may lie below or above all that were tried; else 0."""
+        if len(self.rates) < 2:
+            return 0
+        ends = {0: -1, len(self.rates) - 1: 1}
+        side = ends.get(self.best, 0)
+        if not self.has_arrived or len(self.rates) > 2:
+            return side
+        gap = math.log(self.rates[1] / self.rates[0])
+        beyond = side * math.log(self.curve.best_rate / self.rates[self.best])
+        return side if beyond > 0.45 * gap else 0
+
+    @property
+    def chosen(self) -> float | None:
+        """The timed rate with the fewest steps; None where none has been timed to the end."""
+        arrived = {rate: steps_of(runs) for rate, runs in self.timed.items()}
+        best = min(arrived, key=lambda rate: arrived[rate], default=None)
+        return best if best is not None and math.isfinite(arrived[best]) else None
+
+    @property
+    def log_steps(self) -> list[float]:
+        """One for each run with the chosen rate."""
+        runs = [run for run in self.runs if run.learning_rate == self.chosen]
+        return [math.log(max(run.steps or 0.0, 0.1)) for run in runs]
+
+    @property
+    def examples(self) -> float:
+        """That one run to the target takes."""
+        return math.exp(mean(self.log_steps)) * self.batch_size
+
+    @property
+    def candidate(self) -> float:
+        """The rate to time: one that was tried where that is as good, else the best of the curve."""
+        tried = self.rates[self.best]
+        return tried if self.curve.excess(tried) <= AS_GOOD else self.curve.best_rate
+
+    def _by_rate(self, seeds: Sequence[int]) -> dict[float, list[BranchResult]]:
+        found: dict[float, list[BranchResult]] = {}
+        for run in sorted(self.runs, key=lambda run: run.learning_rate):
+            if run.seed in seeds:
+                found.setdefault(run.learning_rate, []).append(run)
+        return found
+
+
+def lines_of(results: Iterable[HeatResult], seeds: Seeds) -> dict[int, Line]:
+    """By batch size, in the order in which they were first run."""
+    runs: dict[int, list[BranchResult]] = {}
+    for result in results:
+        runs.setdefault(result.heat.batch_size, []).extend(result.branches)
+    lines: dict[int, Line] = {}
+    curvature = USUAL_CURVATURE
+    for batch_size, found in runs.items():
+        line = Line(batch_size=batch_size, runs=tuple(found), seeds=seeds, usual_curvature=curvature)
+        lines[batch_size] = line
+        if len(lines) == 1 and line.has_arrived:
+            curvature = line.curve.curvature
+    return lines
+
+
+def steps_of(runs: Sequence[BranchResult]) -> float:
+    """Geometric mean; infinite where one run did not get there."""
+    if any(run.steps is None for run in runs):
+        return math.inf
+    return math.exp(mean(math.log(max(run.steps or 0.0, 0.1)) for run in runs))
+
+
+def _final_loss(runs: Sequence[BranchResult]) -> float:
+    if any(run.outcome == "diverged" or run.final_log_loss is None for run in runs):
+        return math.inf
+    return mean(run.final_log_loss or 0.0 for run in runs)

@@ -1,0 +1,113 @@
+"""What a trial will probably run: the strategy played through in a world that follows the predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bsadvisor.advise.measured_rates import expected_rate
+from bsadvisor.advise.racing import Course, next_heat
+from bsadvisor.theory.rate_curve import USUAL_CURVATURE
+from bsadvisor.values import BranchResult, Heat, HeatResult
+
+SLOWER = 1.3
+"""A run that is slower than the best is given up at so many times its steps."""
+
+MOST_HEATS = 60
+
+LOOKS = 20
+"""Evaluations of a run."""
+
+USUAL_CRITICAL = 4.0
+"""Critical batch size over the one in use, where nothing is predicted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Steps to the target by batch size and learning rate, as the predictions have it."""
+
+    course: Course
+    critical: float
+    best_rate: float
+    """At the batch size in use."""
+    scatter: tuple[float, ...] = (-0.06, 0.05, 0.0, -0.04, 0.05)
+    """Of log steps, by seed."""
+
+    def steps(self, batch_size: int, rate: float, seed: int) -> float:
+        """S(B) of the hyperbola, times what a learning rate beside the best costs."""
+        best = expected_rate(
+            {self.course.batch_size: self.best_rate},
+            batch_size,
+            family=self.course.family,
+            noise_scale=self.critical,
+        )
+        home = 1 + self.critical / self.course.batch_size
+        least = self.course.horizon * (1 + self.critical / batch_size) / home
+        chance = self.scatter[seed % len(self.scatter)]
+        return least * math.exp(USUAL_CURVATURE * math.log(rate / best) ** 2 + chance)
+
+    def run(self, heat: Heat) -> HeatResult:
+        """As a real heat would end."""
+        runs = [(rate, seed) for rate in heat.learning_rates for seed in heat.seeds]
+        steps = [self.steps(heat.batch_size, rate, seed) for rate, seed in runs]
+        longest = SLOWER * min(steps)
+        return HeatResult(
+            heat=heat,
+            target_loss=heat.target_loss or 0.5,
+            start_loss=1.0,
+            branches=tuple(
+                BranchResult(
+                    learning_rate=rate,
+                    seed=seed,
+                    outcome="reached" if own <= longest else "slower",
+                    steps=own,
+                    steps_taken=math.ceil(min(own, longest) * 1.1),
+                    final_log_loss=math.log(0.5),
+                )
+                for (rate, seed), own in zip(runs, steps, strict=True)
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPlan:
+    """What is expected of a trial."""
+
+    batch_sizes: tuple[int, ...]
+    branches: int
+    examples: int
+    seconds: float
+
+
+def plan_trial(
+    course: Course,
+    *,
+    critical: float | None,
+    step_seconds: Callable[[int], float],
+    evaluation_seconds: float,
+) -> TrialPlan:
+    """Play the strategy through.
+
+    Args:
+        critical: batch size as predicted.
+        step_seconds: of one training step at a batch size.
+        evaluation_seconds: of one look at the loss.
+    """
+    world = World(
+        course=course,
+        critical=critical or USUAL_CRITICAL * course.batch_size,
+        best_rate=course.learning_rate * 1.2,
+    )
+    results: list[HeatResult] = []
+    while len(results) < MOST_HEATS and (heat := next_heat(course, results)) is not None:
+        results.append(world.run(heat))
+    branches = [(result.heat.batch_size, run) for result in results for run in result.branches]
+    return TrialPlan(
+        batch_sizes=tuple(sorted({size for size, _ in branches})),
+        branches=len(branches),
+        examples=sum(size * run.steps_taken for size, run in branches),
+        seconds=sum(
+            run.steps_taken * step_seconds(size) + LOOKS * evaluation_seconds for size, run in branches
+        ),
+    )

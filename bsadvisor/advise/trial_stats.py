@@ -1,0 +1,137 @@
+"""From the heats of a trial to the section `trial` of the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import mean
+from typing import Literal
+
+from bsadvisor.advise.racing import CONFIDENCE, Course, current_leg, legs
+from bsadvisor.advise.trial_fit import fit_lines, scatter
+from bsadvisor.advise.trial_lines import Line, lines_of, steps_of
+from bsadvisor.theory.noise_scale import t_quantile
+from bsadvisor.theory.steps_curve import Interval
+from bsadvisor.values import BranchResult, Estimate, HeatResult, TrialPoint, TrialStats, TriedRate
+
+MISFIT = 4.0
+"""Squared residuals over their expected size, above which the hyperbola does not describe the points."""
+
+_UNKNOWN = Estimate(value=None, low=None, high=None, confidence=CONFIDENCE)
+
+_WORST_FIRST = ("diverged", "out_of_reach", "slower", "reached")
+
+
+def trial_stats(
+    course: Course,
+    results: Sequence[HeatResult],
+    *,
+    evaluation_examples: int,
+    stopped_by: Literal["precision", "time", "max_examples", "interrupt"],
+    notes: Sequence[str],
+) -> TrialStats:
+    """Everything that the heats say; what they leave open has no value."""
+    leg = current_leg(results)
+    lines = lines_of(leg, course.seeds)
+    timed = {size: line for size, line in sorted(lines.items()) if line.chosen is not None}
+    fit = fit_lines(timed.values(), confidence=CONFIDENCE) if len(timed) > 1 else None
+    resolved = fit is not None and fit.critical.high is not None
+    first = results[0]
+    return TrialStats(
+        measured_critical_batch_size=_estimate(fit.critical, resolved) if fit else _UNKNOWN,
+        minimum_steps=_estimate(fit.minimum_steps, resolved) if fit else _UNKNOWN,
+        minimum_examples=_estimate(fit.minimum_examples, resolved) if fit else _UNKNOWN,
+        steps_in_use=_steps_in_use(course, results),
+        curve=tuple(_points(timed, lines[course.batch_size])),
+        residual=fit.residual if fit and len(timed) > 2 else None,
+        fits=fit is not None and fit.misfit <= MISFIT,
+        start_loss=first.start_loss,
+        target_loss=leg[0].target_loss,
+        horizon=None if course.target_loss is not None else course.horizon,
+        evaluation_examples=evaluation_examples,
+        examples_used=sum(result.examples for result in results),
+        stopped_by=stopped_by,
+        notes=(*notes, *_remarks(course, results)),
+    )
+
+
+def usable_fit(trial: TrialStats) -> tuple[float, float] | None:
+    """B_crit and S_min, or the least B_crit that is possible with the S_min that belongs to it."""
+    critical, steps = trial.measured_critical_batch_size, trial.minimum_steps
+    if critical.value is not None and steps.value is not None:
+        return critical.value, steps.value
+    if critical.low is not None and steps.high is not None:
+        return critical.low, steps.high
+    return None
+
+
+def _steps_in_use(course: Course, results: Sequence[HeatResult]) -> float | None:
+    """Only where the pair in use was run to the last target."""
+    home = lines_of(current_leg(results), course.seeds)[course.batch_size]
+    runs = home.searched.get(course.learning_rate)
+    steps = steps_of(runs) if runs else math.inf
+    return steps if math.isfinite(steps) else None
+
+
+def _estimate(interval: Interval, resolved: bool) -> Estimate:
+    value = interval.value if resolved else None
+    return Estimate(value=value, low=interval.low, high=interval.high, confidence=CONFIDENCE)
+
+
+def _points(timed: dict[int, Line], home: Line) -> Iterator[TrialPoint]:
+    deviation, freedom = scatter(timed.values())
+    for size, line in timed.items():
+        rate, logs = line.chosen, line.log_steps
+        assert rate is not None
+        half = t_quantile(CONFIDENCE, freedom) * deviation / math.sqrt(len(logs))
+        low, value, high = (math.exp(mean(logs) + side * half) for side in (-1, 0, 1))
+        curve = line.curve if line.searched else home.curve
+        best = curve.best_rate if line.searched else rate
+        yield TrialPoint(
+            batch_size=size,
+            learning_rate=rate,
+            learning_rate_low=min(rate, best / curve.tolerance),
+            learning_rate_high=max(rate, best * curve.tolerance),
+            steps=Estimate(value=value, low=low, high=high, confidence=CONFIDENCE),
+            examples=Estimate(value=value * size, low=low * size, high=high * size, confidence=CONFIDENCE),
+            seeds=len(logs),
+            at_edge=line.edge != 0,
+            tried=tuple(_tried(line)),
+        )
+
+
+def _tried(line: Line) -> Iterator[TriedRate]:
+    by_rate: dict[float, list[BranchResult]] = {}
+    for run in sorted(line.runs, key=lambda run: run.learning_rate):
+        by_rate.setdefault(run.learning_rate, []).append(run)
+    for rate, runs in by_rate.items():
+        steps = steps_of(runs)
+        yield TriedRate(
+            learning_rate=rate,
+            steps=steps if math.isfinite(steps) else None,
+            seeds=len(runs),
+            outcome=min((run.outcome for run in runs), key=_WORST_FIRST.index),
+        )
+
+
+def _remarks(course: Course, results: Sequence[HeatResult]) -> Iterator[str]:
+    """What became of the target on the way."""
+    openings = [result for result in results if result.heat.target_loss is None]
+    for leg, after in zip(legs(results), openings[1:], strict=False):
+        before = leg[0]
+        rate, faster = before.heat.pace_setter, after.heat.pace_setter
+        if before.target_loss is None:
+            yield f"the loss did not go down with learning rate {rate:.2g}"
+            continue
+        line = lines_of(leg, course.seeds)[course.batch_size]
+        own, best = steps_of(line.searched[rate]), line.curve.best_steps
+        yield (
+            f"learning rate {rate:.2g} took {own:.0f} steps to a loss that {faster:.2g} reached in about "
+            f"{best:.0f}, so {faster:.2g} sets the target"
+        )
+    last = openings[-1] if openings else results[0]
+    if last.target_loss is None:
+        tried = sorted({run.learning_rate for result in results for run in result.branches})
+        listed = ", ".join(f"{rate:.2g}" for rate in tried)
+        goal = "below the target" if course.target_loss is not None else "down"
+        yield f"the loss did not go {goal} with any learning rate tried: {listed}"

@@ -1,0 +1,198 @@
+"""Training runs of one batch size race to a loss: who is clearly slower than the best is given up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bsadvisor.measure.branches import Branch, Branches
+from bsadvisor.theory.target_crossing import loss_at, steps_to_target
+from bsadvisor.values import BranchResult, Heat, HeatResult
+
+SPACING = 1.1
+"""Between one look at the losses and the next, in steps."""
+
+FIRST_LOOK = 0.2
+"""Share of the expected steps after which the losses are looked at for the first time."""
+
+SLOWER = 1.3
+"""A run is given up at so many times the steps of the best learning rate."""
+
+HOPELESS = math.log(20.0)
+"""A run whose log loss is so much above the checkpoint's has diverged."""
+
+BEYOND = 1.1
+"""The pace setter goes on for so much longer, so that its loss at the horizon is an average."""
+
+
+class HeatStoppedError(Exception):
+    """Time is up or somebody wants to stop: the heat is not finished and counts for nothing."""
+
+
+@dataclass(kw_only=True)
+class _Runner:
+    """One branch and what was seen of it."""
+
+    branch: Branch
+    steps: list[int] = field(default_factory=lambda: [0])
+    logs: list[float] = field(default_factory=list)
+    outcome: str | None = None
+    arrival: float | None = None
+
+    def see(self, step: int, loss: float, start: float) -> None:
+        """Another look; a loss beyond hope ends the run."""
+        log = math.log(loss) if 0 < loss < math.inf else math.inf
+        if log > start + HOPELESS:
+            self.outcome = "diverged"
+        else:
+            self.steps.append(step)
+            self.logs.append(log)
+
+    def arrive(self, target: float) -> None:
+        """Has it reached the target, for good?"""
+        if len(self.logs) > 2 and sum(self.logs[-2:]) / 2 < target:
+            self.arrival = steps_to_target(self.steps, self.logs, target)
+            if self.arrival is not None:
+                self.outcome = "reached"
+
+    @property
+    def taken(self) -> int:
+        return self.steps[-1]
+
+
+def run_heat(
+    heat: Heat,
+    start: Callable[[Sequence[Branch]], Branches],
+    start_loss: float,
+    *,
+    should_stop: Callable[[], bool],
+    progress: Callable[[int], None],
+) -> HeatResult:
+    """Run every learning rate with every seed until it is known what to think of it.
+
+    Args:
+        heat: what to run.
+        start: makes the branches at the checkpoint.
+        start_loss: at the checkpoint.
+        progress: told the steps that each run still on its way has taken.
+
+    Raises:
+        HeatStoppedError: `should_stop` said so.
+
+    Cost: the steps of the best learning rate, `SLOWER` times over, for every run; one evaluation a step
+        at first, and then one for each `SPACING` in steps.
+    """
+    log_start = math.log(start_loss)
+    runners = [
+        _Runner(branch=Branch(learning_rate=rate, seed=seed), logs=[log_start])
+        for rate in heat.learning_rates
+        for seed in heat.seeds
+    ]
+    branches, live = start([runner.branch for runner in runners]), list(runners)
+    target = None if heat.target_loss is None else math.log(heat.target_loss)
+    step = 0
+    for look in _looks(heat):
+        if should_stop():
+            raise HeatStoppedError
+        branches.advance(look - step)
+        step = look
+        progress(step)
+        for runner, loss in zip(live, branches.losses(), strict=True):
+            runner.see(step, loss, log_start)
+        if target is None and step >= heat.expected_steps * BEYOND:
+            target = _pace(heat, runners)
+            if target is None or target >= log_start:
+                break
+            for runner in runners:
+                _replay(runner, target)
+        if target is not None:
+            _judge(runners, target, step)
+        on = [place for place, runner in enumerate(live) if runner.outcome is None]
+        if len(on) < len(live):
+            live = [live[place] for place in on]
+            if not live:
+                break
+            branches.keep(on)
+    reached = target is not None and target < log_start
+    return HeatResult(
+        heat=heat,
+        target_loss=math.exp(target) if target is not None and reached else None,
+        start_loss=start_loss,
+        branches=tuple(_result(runner, runners, target) for runner in runners),
+    )
+
+
+def _looks(heat: Heat) -> Iterator[int]:
+    """Steps at which losses are looked at, up to the most there may be."""
+    look = max(1, round(heat.expected_steps * FIRST_LOOK))
+    while look < heat.max_steps:
+        yield look
+        look = max(look + 1, round(look * SPACING))
+    yield heat.max_steps
+
+
+def _pace(heat: Heat, runners: Sequence[_Runner]) -> float | None:
+    """Log loss of the pace setter at the horizon, over its seeds; None where one diverged."""
+    own = [runner for runner in runners if runner.branch.learning_rate == heat.pace_setter]
+    if any(runner.outcome == "diverged" for runner in own):
+        return None
+    return float(np.mean([loss_at(runner.steps, runner.logs, heat.expected_steps) for runner in own]))
+
+
+def _replay(runner: _Runner, target: float) -> None:
+    """What the run would have been told if the target had been known from the beginning."""
+    if runner.outcome is None:
+        arrival = steps_to_target(runner.steps, runner.logs, target)
+        if arrival is not None and arrival * BEYOND <= runner.taken:
+            runner.arrival, runner.outcome = arrival, "reached"
+
+
+def _judge(runners: Sequence[_Runner], target: float, step: int) -> None:
+    for runner in runners:
+        if runner.outcome is None:
+            runner.arrive(target)
+    best = _best_steps(runners)
+    for runner in runners:
+        if runner.outcome is None and best is not None and step >= SLOWER * best:
+            runner.outcome = "slower"
+
+
+def _best_steps(runners: Sequence[_Runner]) -> float | None:
+    """Of the best learning rate that has arrived with all its seeds."""
+    by_rate: dict[float, list[_Runner]] = {}
+    for runner in runners:
+        by_rate.setdefault(runner.branch.learning_rate, []).append(runner)
+    arrived = [
+        math.exp(np.mean([math.log(max(runner.arrival or 0, 0.1)) for runner in group]))
+        for group in by_rate.values()
+        if all(runner.outcome == "reached" for runner in group)
+    ]
+    return min(arrived, default=None)
+
+
+def _result(runner: _Runner, runners: Sequence[_Runner], target: float | None) -> BranchResult:
+    outcome = runner.outcome or "out_of_reach"
+    steps = runner.arrival
+    if outcome == "slower":
+        steps = _extrapolated(runner, runners)
+    return BranchResult(
+        learning_rate=runner.branch.learning_rate,
+        seed=runner.branch.seed,
+        outcome=outcome,  # type: ignore[arg-type]
+        steps=steps,
+        steps_taken=runner.taken,
+        final_log_loss=runner.logs[-1],
+    )
+
+
+def _extrapolated(runner: _Runner, runners: Sequence[_Runner]) -> float:
+    """Steps to the target if it stays behind the best run by the factor of now."""
+    best = min((r for r in runners if r.arrival is not None), key=lambda r: r.arrival or math.inf)
+    now = loss_at(runner.steps, runner.logs, runner.taken)
+    there = steps_to_target(best.steps, best.logs, now)
+    if not there or best.arrival is None:
+        return 10.0 * runner.taken
+    return max(runner.taken, best.arrival * runner.taken / there)
