@@ -515,6 +515,16 @@ class HeatResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPlan:
+    """What a trial would probably run: the section `trial_plan` of the report."""
+
+    batch_sizes: tuple[int, ...]
+    runs: int
+    examples: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TriedRate:
     """One learning rate at one batch size of the trial."""
 
@@ -715,6 +725,8 @@ class Report:
     findings: tuple[Finding, ...]
     curvature: CurvatureStats | None = None
     trial: TrialStats | None = None
+    trial_plan: TrialPlan | None = None
+    """Of a trial that was asked for, or that would not have fitted into the time."""
     saddle: SaddleVerdict | None = None
     generalization: None = None
     hardware: None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bsadvisor.advise.measured_rates import expected_rate
 from bsadvisor.advise.racing import Course, next_heat
 from bsadvisor.theory.rate_curve import USUAL_CURVATURE
-from bsadvisor.values import BranchResult, Heat, HeatResult
+from bsadvisor.values import BranchResult, Heat, HeatResult, TrialPlan
 
 SLOWER = 1.3
 """A run that is slower than the best is given up at so many times its steps."""
@@ -70,16 +70,6 @@ class World:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialPlan:
-    """What is expected of a trial."""
-
-    batch_sizes: tuple[int, ...]
-    branches: int
-    examples: int
-    seconds: float
-
-
 def plan_trial(
     course: Course,
     *,
@@ -105,7 +95,7 @@ def plan_trial(
     branches = [(result.heat.batch_size, run) for result in results for run in result.branches]
     return TrialPlan(
         batch_sizes=tuple(sorted({size for size, _ in branches})),
-        branches=len(branches),
+        runs=len(branches),
         examples=sum(size * run.steps_taken for size, run in branches),
         seconds=sum(
             run.steps_taken * step_seconds(size) + LOOKS * evaluation_seconds for size, run in branches

@@ -102,7 +102,8 @@ def _exit_code(report: Report, stop: StopSignal) -> int:
     if stop.requested:
         return stopped_exit_code(stop)
     if report.command == "trial":
-        known = report.trial is not None and bool(report.trial.curve)
+        planned = report.trial is None and report.trial_plan is not None
+        known = planned or (report.trial is not None and bool(report.trial.curve))
         return EXIT_DONE if known else EXIT_INCONCLUSIVE
     return EXIT_INCONCLUSIVE if report.gradient.noise_scale_simple.value is None else EXIT_DONE
 

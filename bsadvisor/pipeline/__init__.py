@@ -64,7 +64,9 @@ def probe(
     target = load(request, notify=notify)
     loaded = time.perf_counter()
     watch = Stopwatch(budget=settings.time_budget, began=loaded)
-    session = Session(target=target, settings=settings, watch=watch, progress=progress, stop=stop)
+    session = Session(
+        target=target, settings=settings, watch=watch, progress=progress, stop=stop, notify=notify
+    )
     stop.deferred = True
     try:
         measured = measure(session, saved, sidecar)

@@ -80,6 +80,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
         predicted_critical_batch_size=critical,
         headline=_headline(rows, critical, trial, pair, target, saddle),
         trial=trial,
+        trial_plan=measured.trial.plan if measured.trial else None,
         recommendations=rows,
         findings=remarks.sort_findings(findings),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -59,6 +60,8 @@ class Session:
     watch: Stopwatch
     progress: ProgressCallback
     stop: StopSignal
+    notify: Callable[[str], None] = lambda note: None
+    """Told, in a sentence, what a waiting person should know."""
 
     @property
     def identity(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bsadvisor.advise.racing import Course, current_leg, next_heat
-from bsadvisor.advise.trial_plan import TrialPlan, plan_trial
+from bsadvisor.advise.trial_plan import plan_trial
 from bsadvisor.advise.trial_stats import trial_stats
 from bsadvisor.errors import is_out_of_memory
 from bsadvisor.measure.branches import Branch, Branches, Ground
@@ -18,7 +18,7 @@ from bsadvisor.measure.trial_ground import trial_ground
 from bsadvisor.pipeline.gradient_phase import GradientPhase
 from bsadvisor.pipeline.session import Session
 from bsadvisor.pipeline.trial_log import TrialLog
-from bsadvisor.values import Estimate, Heat, HeatResult, Progress, TrialStats
+from bsadvisor.values import Estimate, Heat, HeatResult, Progress, TrialPlan, TrialStats
 
 WARM_UP = 50
 """Steps with the pair in use before the branches, where the checkpoint has no optimizer state."""
@@ -61,6 +61,7 @@ def run_trial(
         )
         if settings.dry_run or (settings.when == "if_it_fits" and plan.seconds > session.watch.left()):
             return TrialPhase(plan=plan)
+        session.notify(_announcement(plan))
         results, stopped_by = _heats(session, ground, course, plan, log)
     if not results:
         return TrialPhase(plan=plan)
@@ -68,6 +69,11 @@ def run_trial(
         course, results, evaluation_examples=ground.evaluated, stopped_by=stopped_by, notes=notes
     )
     return TrialPhase(plan=plan, stats=stats)
+
+
+def _announcement(plan: TrialPlan) -> str:
+    sizes = ", ".join(map(str, plan.batch_sizes))
+    return f"trial: about {plan.runs} runs at batch sizes {sizes}, {plan.examples:,} examples, {plan.seconds:.0f} s"
 
 
 def _impossible(session: Session, gradient: GradientPhase) -> str | None:

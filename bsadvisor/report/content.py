@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
@@ -19,6 +20,7 @@ from bsadvisor.values import (
     ShortRun,
     StoppedBy,
     TargetDescription,
+    TrialPlan,
     TrialStats,
     Verdict,
 )
@@ -279,7 +281,10 @@ def _caption(report: Report) -> str:
 def _rate_error(row: Recommendation) -> str:
     if not row.learning_rate or not row.learning_rate_high or row.learning_rate_confidence is None:
         return ""
-    reach = numbers.significant(row.learning_rate_high / row.learning_rate)
+    factor = row.learning_rate_high / row.learning_rate
+    if not math.isfinite(factor):
+        return ""
+    reach = numbers.significant(factor)
     share = numbers.percent(row.learning_rate_confidence)
     return f"Learning rates are within a factor of {reach} of the best in {share} of past cases."
 
@@ -291,6 +296,8 @@ def facts(report: Report) -> Iterator[Fact]:
     """Each measured quantity with its unit and interval."""
     if report.trial is not None and report.trial.curve:
         yield Fact(label="trial", lines=tuple(_trial(report, report.trial)))
+    elif report.trial_plan is not None:
+        yield Fact(label="trial", lines=tuple(_planned(report, report.trial_plan)))
     yield Fact(label="gradient noise", lines=tuple(_noise_scales(report)))
     yield Fact(label="critical batch", lines=tuple(_critical_batch_size(report)))
     if report.local is not None:
@@ -307,6 +314,14 @@ def facts(report: Report) -> Iterator[Fact]:
     sources = _sources(report.target.anchor)
     if sources:
         yield Fact(label="pair in use", lines=(sources,))
+
+
+def _planned(report: Report, plan: TrialPlan) -> Iterator[str]:
+    """What measuring would take."""
+    sizes = ", ".join(map(numbers.integer, plan.batch_sizes))
+    yield f"not run: bsadvisor trial {report.target.model}"
+    yield f"would take about {numbers.seconds(plan.seconds)} s: {numbers.counted(plan.runs, 'run')}"
+    yield f"at B = {sizes}, {numbers.significant(plan.examples)} {report.target.example}s in all"
 
 
 def _trial(report: Report, trial: TrialStats) -> Iterator[str]:
