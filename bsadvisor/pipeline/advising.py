@@ -11,6 +11,7 @@ from bsadvisor.advise.critical import predict_critical_batch_size
 from bsadvisor.advise.headline import headline
 from bsadvisor.advise.local_curve import inverse, local_curve
 from bsadvisor.advise.pairs import PairInUse, recommend
+from bsadvisor.advise.rules import NoiseScales, Rung, judge_rules
 from bsadvisor.advise.saddle import judge_saddle, with_escape_steps
 from bsadvisor.advise.update_rule import UpdateRule, full_batch_limit, limit_by_batch_size, update_rule
 from bsadvisor.pipeline.curvature_phase import CurvaturePhase
@@ -21,11 +22,11 @@ from bsadvisor.values import (
     SCHEMA_VERSION,
     CriticalBatchSize,
     CurvatureStats,
-    Estimate,
     GradientStats,
     LocalStats,
     Recommendation,
     Report,
+    RuleVerdict,
     SaddleVerdict,
     TargetDescription,
 )
@@ -37,7 +38,8 @@ def advise(session: Session, measured: Measured, load_seconds: float) -> Report:
     critical = predict_critical_batch_size(gradient.noise_scale_simple)
     rule = update_rule(target.optimizer_details)
     curvature = _with_limit(measured.curvature, rule)
-    rows = _recommend(session.target, gradient, critical, limit_by_batch_size(curvature, rule))
+    pair = _pair_in_use(session.target)
+    rows = _recommend(pair, target, gradient, critical, limit_by_batch_size(curvature, rule))
     local = _local(measured, rows)
     saddle = _saddle(target, measured, curvature, rule)
     if saddle and saddle.verdict in ("possible", "warning") and saddle.evidence and rule:
@@ -75,6 +77,7 @@ def advise(session: Session, measured: Measured, load_seconds: float) -> Report:
         ),
         recommendations=rows,
         findings=remarks.sort_findings(findings),
+        scaling_rules=_rules(pair, gradient, rows),
     )
 
 
@@ -110,30 +113,46 @@ def _saddle(
     )
 
 
-def _recommend(
-    target: Target,
-    gradient: GradientStats,
-    critical: CriticalBatchSize,
-    limit: Callable[[int], float | None],
-) -> tuple[Recommendation, ...]:
-    """The ladder of pairs, where there is a critical batch size to build it on."""
-    noise_scale = _noise_scale_of_updates(gradient)
-    if critical.value is None or noise_scale.value is None:
-        return ()
+def _pair_in_use(target: Target) -> PairInUse:
     about = target.description
-    pair = PairInUse(
+    return PairInUse(
         batch_size=about.batch_size,
         learning_rate=about.learning_rate,
         optimizer=about.optimizer_details,
         devices=target.facts.num_devices,
     )
+
+
+def _recommend(
+    pair: PairInUse,
+    target: TargetDescription,
+    gradient: GradientStats,
+    critical: CriticalBatchSize,
+    limit: Callable[[int], float | None],
+) -> tuple[Recommendation, ...]:
+    """The ladder of pairs, where there is a critical batch size to build it on."""
+    noise_scale = gradient.own_noise_scale
+    if critical.value is None or noise_scale.value is None:
+        return ()
     return recommend(
         pair,
         critical=critical.value,
         noise_scale=noise_scale.value,
-        dataset_size=about.dataset_size,
+        dataset_size=target.dataset_size,
         limit=limit,
     )
+
+
+def _rules(
+    pair: PairInUse, gradient: GradientStats, rows: tuple[Recommendation, ...]
+) -> tuple[RuleVerdict, ...]:
+    """Every named scaling rule at every recommended batch size."""
+    rungs = [
+        Rung(batch_size=row.batch_size, factor=row.learning_rate_factor, limit=row.learning_rate_limit)
+        for row in rows
+    ]
+    noise = NoiseScales(own=gradient.own_noise_scale, by_curvature=gradient.noise_scale)
+    return judge_rules(pair, noise, rungs)
 
 
 def _local(measured: Measured, rows: tuple[Recommendation, ...]) -> LocalStats | None:
@@ -153,9 +172,3 @@ def _local(measured: Measured, rows: tuple[Recommendation, ...]) -> LocalStats |
         curve=curve,
         noise_scale=found.noise_scale,
     )
-
-
-def _noise_scale_of_updates(gradient: GradientStats) -> Estimate:
-    """In the optimizer's own geometry where that was measured and resolved."""
-    adaptive = gradient.noise_scale_preconditioned
-    return gradient.noise_scale_simple if adaptive is None or adaptive.value is None else adaptive
