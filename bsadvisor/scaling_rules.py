@@ -15,7 +15,7 @@ from bsadvisor.theory import adam_rules, scaling
 Regime = Literal["any", "noise"]
 """`noise`: only well below the noise scale, where gradients are mostly noise."""
 
-Needs = Literal["nothing", "noise_scale", "curvature_noise_scale", "betas", "weight_decay"]
+Needs = Literal["nothing", "noise_scale", "noise_scale_by_curvature", "betas", "weight_decay"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Change:
     family: scaling.Family
     noise_scale: float | None = None
     """In the optimizer's geometry where that was measured."""
-    curvature_noise_scale: float | None = None
+    noise_scale_by_curvature: float | None = None
     """B_noise."""
     betas: tuple[float, float] | None = None
     epsilon: float | None = None
@@ -104,7 +104,7 @@ def _square_root_sde(change: Change) -> Setting | None:
         rate_factor=found.learning_rate,
         betas=found.betas,
         epsilon=None if change.epsilon is None else found.epsilon,
-        problem=None if found.betas else "it would need a beta below zero: batch sizes are too far apart",
+        problem=None if found.betas else "it would need a beta below zero",
     )
 
 
@@ -125,15 +125,15 @@ def _constant_timescale(change: Change) -> Setting | None:
 
 
 def _surge(change: Change) -> Setting | None:
-    if change.curvature_noise_scale is None:
+    if change.noise_scale_by_curvature is None:
         return None
-    peak = adam_rules.surge_peak(change.curvature_noise_scale)
+    peak = adam_rules.surge_peak(change.noise_scale_by_curvature)
     return Setting(rate_factor=adam_rules.surge(change.batch_size, change.anchor, peak))
 
 
 # --- the rules ----------------------------------------------------------------------------------
 
-_ONLY_ADAM = "it describes steps that are divided by the size of the gradient, as Adam's are"
+_ONLY_ADAM = "it describes steps divided by the gradient's size, as Adam's are"
 
 _NO_PART_OF_IT = "the optimizer has no such average"
 
@@ -151,7 +151,7 @@ _RULES = (
         ),
         source="McCandlish et al. 2018, equation 2.6 and appendix E.2; exponents from bsadvisor's own runs",
         regimes={"sgd": "any", "adam": "any", "other": "any"},
-        holds="holds on both sides of the noise scale, with the least error on tuned runs",
+        holds="on both sides of the noise scale, with the least error on tuned runs",
         needs="noise_scale",
         evaluate=_saturating_power,
     ),
@@ -168,7 +168,7 @@ _RULES = (
         ),
         source="Krizhevsky 2014 (One weird trick), section 5; Hoffer et al. 2017; for Adam: Malladi et al. 2022",
         regimes={"sgd": "any", "adam": "noise", "other": "any"},
-        holds="keeps the noise of an update; progress per example falls as the batch grows",
+        holds="same noise per update; less progress per example as B grows",
         evaluate=_without_noise_scale(scaling.square_root),
     ),
     ScalingRule(
@@ -184,8 +184,8 @@ _RULES = (
         ),
         source="Goyal et al. 2017 (Accurate, large minibatch SGD)",
         regimes={"sgd": "noise", "other": "noise"},
-        holds="keeps progress and noise per example",
-        not_for="Adam's steps are divided by the size of the gradient: k times the rate goes too far",
+        holds="same progress and noise per example",
+        not_for="Adam divides by the gradient's size: it goes too far",
         evaluate=_without_noise_scale(scaling.linear),
     ),
     ScalingRule(
@@ -200,8 +200,8 @@ _RULES = (
         ),
         source="Johnson et al. 2020 (AdaScale SGD); McCandlish et al. 2018, equation 2.6",
         regimes={"sgd": "any", "other": "any"},
-        holds="holds for one step on both sides of the noise scale, below the stability limit",
-        not_for="it is the gain of plain gradient steps; Adam's rise by its root at most",
+        holds="best single step, on both sides of the noise scale",
+        not_for="it is the gain of plain gradient steps, not of Adam's",
         needs="noise_scale",
         evaluate=_with_noise_scale(scaling.adascale),
     ),
@@ -217,7 +217,7 @@ _RULES = (
         ),
         source="Malladi, Lyu, Panigrahi and Arora 2022 (On the SDEs and Scaling Rules for Adaptive Gradient Algorithms)",
         regimes={"adam": "noise"},
-        holds="keeps the path of the run, example for example",
+        holds="same path of the run, example for example",
         not_for=_ONLY_ADAM,
         needs="betas",
         evaluate=_square_root_sde,
@@ -234,7 +234,7 @@ _RULES = (
         ),
         source="Marek et al. 2025, section 4.3",
         regimes={"adam": "any"},
-        holds="keeps the memory of the second moment, in examples",
+        holds="same memory of squared gradients, in examples",
         not_for=_NO_PART_OF_IT,
         needs="betas",
         evaluate=_half_life,
@@ -251,7 +251,7 @@ _RULES = (
         ),
         source="Bergsma et al. 2025 (Power Lines)",
         regimes={"adam": "any"},
-        holds="keeps the averaging time of decoupled decay, in examples",
+        holds="same averaging time of decoupled decay, in examples",
         not_for="plain weight decay is part of the loss, which does not depend on the batch size",
         needs="weight_decay",
         evaluate=_constant_timescale,
@@ -269,7 +269,7 @@ _RULES = (
         ),
         source="derived from Adam's update (Kingma and Ba 2015); checked by simulation",
         regimes={"adam": "any"},
-        holds="keeps the expected update per step, for as many steps as before: it lowers the rate as B grows",
+        holds="same expected update per step, for as many steps as before: falls as B grows",
         not_for=_ONLY_ADAM,
         needs="noise_scale",
         evaluate=_with_noise_scale(adam_rules.constant_update),
@@ -286,7 +286,7 @@ _RULES = (
         ),
         source="derived from Adam's update; exponents as in McCandlish et al. 2018, section A.3",
         regimes={"adam": "any"},
-        holds="keeps the expected progress per example: an upper bound, below the stability limit",
+        holds="same expected progress per example: an upper bound",
         not_for=_ONLY_ADAM,
         needs="noise_scale",
         evaluate=_with_noise_scale(adam_rules.constant_progress),
@@ -303,9 +303,9 @@ _RULES = (
         ),
         source="Li et al. 2024 (Surge phenomenon in optimal learning rate and batch size scaling), equations 2 and 14",
         regimes={"adam": "noise"},
-        holds="the best single step along the sign of the gradient, without its fall",
+        holds="best single step along the gradient's sign, without its fall",
         not_for=_ONLY_ADAM,
-        needs="curvature_noise_scale",
+        needs="noise_scale_by_curvature",
         evaluate=_surge,
     ),
 )

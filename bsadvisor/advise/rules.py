@@ -12,9 +12,9 @@ from bsadvisor.values import Estimate, NoiseRegime, RuleSetting, RuleVerdict
 
 _NOT_KNOWN: dict[Needs, str] = {
     "noise_scale": "it needs the noise scale, which is not known",
-    "curvature_noise_scale": "it needs B_noise, the noise scale weighted by curvature, which is not known",
+    "noise_scale_by_curvature": "it needs B_noise, which is not known",
     "betas": "it needs the optimizer's betas, which are not known",
-    "weight_decay": "there is no weight decay to adapt, or its size is not known",
+    "weight_decay": "there is no weight decay to adapt, or it is not known",
 }
 
 
@@ -82,7 +82,7 @@ def _change(rung: Rung, pair: PairInUse, noise: NoiseScales) -> Change:
         anchor=pair.batch_size,
         family=pair.family,
         noise_scale=noise.value,
-        curvature_noise_scale=noise.by_curvature.value if noise.by_curvature else None,
+        noise_scale_by_curvature=noise.by_curvature.value if noise.by_curvature else None,
         betas=about.betas if about else None,
         epsilon=about.epsilon if about else None,
         weight_decay=about.weight_decay if about else None,
@@ -123,7 +123,7 @@ def _judge(
         return False, setting.problem
     highest, factor = change.highest_factor, setting.rate_factor
     if highest is not None and factor is not None and factor > highest:
-        return False, f"at B = {change.batch_size:,.0f} it asks for more than the stability limit allows"
+        return False, f"above the stability limit at B = {change.batch_size:,.0f}"
     if regime == "any" or change.batch_size == change.anchor:
         return True, rule.holds
     return _judge_regime(rule, max(change.batch_size, change.anchor), noise)
@@ -133,17 +133,17 @@ def _judge_regime(rule: ScalingRule, larger: float, noise: NoiseScales) -> tuple
     """Of a rule that holds where gradients are mostly noise: at a quarter of the noise scale and below."""
     verdict = noise.dominates(larger)
     if verdict:
-        return True, f"{rule.holds}: B = {larger:,.0f} is well below the noise scale"
+        return True, rule.holds
     if noise.own is None or (noise.own.low is None and noise.own.high is None):
-        return None, "it holds well below the noise scale, which is not known"
-    reach = f"it holds well below the noise scale {_in_words(noise.own)}, up to a quarter of it"
-    return verdict, f"{reach}: B = {larger:,.0f} is {'not' if verdict is False else 'perhaps not'}"
+        return None, "holds well below the noise scale, which is not known"
+    reach = f"holds up to a quarter of the noise scale, {_in_words(noise.own)}"
+    return verdict, f"{reach}: {'not' if verdict is False else 'perhaps not'} at B = {larger:,.0f}"
 
 
 def _in_words(scale: Estimate) -> str:
     if scale.low is None or scale.high is None:
-        return f"of at least {scale.low:,.0f}" if scale.low is not None else f"of at most {scale.high:,.0f}"
-    return f"({scale.low:,.0f} to {scale.high:,.0f})"
+        return f"at least {scale.low:,.0f}" if scale.low is not None else f"at most {scale.high:,.0f}"
+    return f"{scale.low:,.0f} to {scale.high:,.0f}"
 
 
 def _setting(

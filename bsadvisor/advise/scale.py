@@ -69,14 +69,10 @@ def _rule(batch_size: int, pair: PairInUse, noise: NoiseScales) -> tuple[str, fl
     if noise.value is not None:
         power = scaling.SATURATING_POWER[pair.family]
         factor = scaling.saturating_power(batch_size, anchor, noise.value, power)
-        return "saturating_power", factor, f"the saturating power {power:g}, with the measured noise scale"
-    reason = f"the square root: without a noise scale, the span of the rules that may hold, {_span(pair)}"
+        return "saturating_power", factor, f"by the saturating power {power:g}, with the measured noise scale"
+    steepest = "(B/B0)^0.75" if pair.family == "adam" else "(B/B0)"
+    reason = f"by the square root: without a noise scale, anything from unchanged to {steepest} may hold"
     return "square_root", scaling.square_root(batch_size, anchor), reason
-
-
-def _span(pair: PairInUse) -> str:
-    top = "(B/B0)^0.75" if pair.family == "adam" else "linear"
-    return f"unchanged to {top}"
 
 
 def _range(

@@ -61,10 +61,10 @@ def _on_other_optimizer(report: Report, optimizer: str, details: OptimizerDetail
     if not measured_with or measured_with.lower() == optimizer:
         return
     about = report.target.optimizer_details
-    geometry = (
-        "" if about and about.family == details.family else " and its noise scale in the optimizer's geometry"
-    )
-    yield f"the report was made with {measured_with}: its stability limit{geometry} is left out"
+    if about is not None and about.family == details.family:
+        yield f"the report was made with {measured_with}: its stability limit is left out"
+    else:
+        yield f"the report was made with {measured_with}: what it measured in the geometry of that is left out"
 
 
 def _on_other_pair(report: Report, pair: PairInUse) -> Iterator[str]:

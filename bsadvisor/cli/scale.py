@@ -58,7 +58,8 @@ def scale(
         Path | None, typer.Option(metavar="FILE", help="Write there instead of to stdout.")
     ] = None,
 ) -> None:
-    """Say what learning rate fits another batch size, by every named scaling rule."""
+    """Say what learning rate fits another batch size. Every named scaling rule stands beside the recommended
+    one, with whether it holds here."""
     request = ScaleRequest(
         to_batch_size=to_batch,
         from_batch_size=from_batch,

@@ -58,8 +58,9 @@ class _Question:
     @classmethod
     def of(cls, request: ScaleRequest, report: Report | None) -> _Question:
         about = report.target if report else None
-        batch_size = request.from_batch_size or (about.batch_size if about else None)
-        learning_rate = request.from_learning_rate or (about.learning_rate if about else None)
+        batch_size, learning_rate = request.from_batch_size, request.from_learning_rate
+        if batch_size is None and learning_rate is None and about is not None:
+            batch_size, learning_rate = about.batch_size, about.learning_rate
         optimizer = request.optimizer or (about.optimizer if about else None)
         if batch_size is None:
             raise _missing("batch size", "--from-batch 256")
@@ -106,7 +107,10 @@ class _Question:
 
 
 def _missing(what: str, flag: str) -> UsageError:
-    return UsageError(f"no {what} to start from, by a flag or in a report", f"add {flag}, or --report R.json")
+    """A pair comes whole from the flags or whole from the report."""
+    return UsageError(
+        f"no {what} to start from", f"add {flag}, or give neither half of the pair but --report REPORT.json"
+    )
 
 
 def _name(report: Report) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bsadvisor.report import content, numbers
 from bsadvisor.values import NoiseRegime, RuleSetting, RuleVerdict, ScaleAdvice, ScaledPair
 
-HEADERS = ("rule", "learning\nrate", "over\nthis", "holds", "why")
+HEADERS = ("rule", "learning\nrate", "over\nadvised", "does it hold?")
 
 _REGIMES: dict[NoiseRegime, str] = {
     "noise": "both batch sizes are well below it: gradients are mostly noise",
@@ -81,7 +81,27 @@ def rows(answer: ScaleAdvice) -> Iterator[tuple[str, ...]]:
     for rule in answer.scaling_rules:
         (at,) = rule.learning_rates
         over = "" if at.over_recommended is None else numbers.factor(at.over_recommended)
-        yield rule.name, rate(at), over, holds(rule.valid), _why(rule, at)
+        yield rule.name, rate(at), over, f"{holds(rule.valid)}: {_why(rule, at)}"
+
+
+def to_explain(answer: ScaleAdvice) -> str:
+    """The rule to read about first."""
+    best, names = answer.recommended.rule, [rule.name for rule in answer.scaling_rules]
+    return best if best in names else names[0]
+
+
+def is_idle(rule: RuleVerdict) -> bool:
+    """Whether it sets nothing here."""
+    (at,) = rule.learning_rates
+    return at.learning_rate is None and at.adam_betas is None and at.weight_decay is None
+
+
+def idle(answer: ScaleAdvice) -> Iterator[str]:
+    """The rules that set nothing, by reason."""
+    reasons = dict.fromkeys(rule.reason for rule in answer.scaling_rules if is_idle(rule))
+    for reason in reasons:
+        names = [rule.name for rule in answer.scaling_rules if is_idle(rule) and rule.reason == reason]
+        yield f"{', '.join(names)}: {reason}"
 
 
 def rate(at: RuleSetting) -> str:
@@ -92,17 +112,17 @@ def rate(at: RuleSetting) -> str:
 
 
 def holds(valid: bool | None) -> str:
-    """In a column."""
-    return "?" if valid is None else "yes" if valid else "no"
+    """In a word."""
+    return "not known" if valid is None else "yes" if valid else "no"
 
 
 def _why(rule: RuleVerdict, at: RuleSetting) -> str:
     """With what the rule sets beside the learning rate."""
     also = []
     if at.adam_betas is not None:
-        also.append("betas " + ", ".join(f"{beta:.4g}" for beta in at.adam_betas))
+        also.append("betas " + " and ".join(f"{beta:.4g}" for beta in at.adam_betas))
     if at.epsilon is not None:
         also.append(f"epsilon {numbers.learning_rate(at.epsilon)}")
     if at.weight_decay is not None:
         also.append(f"weight decay {numbers.significant(at.weight_decay)}")
-    return "; ".join([", ".join(also), rule.reason] if also else [rule.reason])
+    return "; ".join([rule.reason, *also])

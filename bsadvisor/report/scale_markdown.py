@@ -17,7 +17,7 @@ def scale_to_markdown(answer: ScaleAdvice) -> str:
         "  \n".join(map(escaped, scale_content.title(answer))),
         _rules(answer),
         "\n".join([*facts, *(f"- {escaped(note)}" for note in answer.notes)]),
-        "More about a rule: `bsadvisor explain NAME`",
+        f"More about it: `bsadvisor explain {scale_content.to_explain(answer)}`",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -25,7 +25,7 @@ def scale_to_markdown(answer: ScaleAdvice) -> str:
 def _rules(answer: ScaleAdvice) -> str:
     lines = [
         table_row(header.replace("\n", " ") for header in scale_content.HEADERS),
-        table_row((":--", "--:", "--:", ":--", ":--")),
+        table_row((":--", "--:", "--:", ":--")),
     ]
     for name, *cells in scale_content.rows(answer):
         shown = [f"`{name}`", *map(escaped, cells)]

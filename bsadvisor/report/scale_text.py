@@ -23,12 +23,23 @@ def scale_to_text(
 def _blocks(answer: ScaleAdvice, page: Page) -> Iterator[RenderableType]:
     yield page.advice(scale_content.advice(answer))
     yield _rules(answer, page)
+    idle = [page.words(line, "dim") for line in scale_content.idle(answer)]
+    if idle:
+        yield Group(*idle)
     facts = list(scale_content.facts(answer))
     if facts:
         yield page.facts(facts)
-    notes = [page.words(f"· {note}") for note in answer.notes]
-    more = page.words("more about a rule: bsadvisor explain NAME", "dim")
-    yield Group(*notes, more)
+    more = page.words(f"more about it: bsadvisor explain {scale_content.to_explain(answer)}", "dim")
+    yield Group(_notes(answer, page), more) if answer.notes else more
+
+
+def _notes(answer: ScaleAdvice, page: Page) -> Table:
+    table = grid()
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for note in answer.notes:
+        table.add_row(page.words("·"), page.words(note))
+    return table
 
 
 def _rules(answer: ScaleAdvice, page: Page) -> Table:
@@ -36,11 +47,14 @@ def _rules(answer: ScaleAdvice, page: Page) -> Table:
     for index, header in enumerate(scale_content.HEADERS):
         last = index == len(scale_content.HEADERS) - 1
         table.add_column(
-            page.words(header if "\n" in header else f"\n{header}"),
+            page.header(header),
             justify="right" if index in (1, 2) else "left",
             no_wrap=not last,
         )
+    idle = {rule.name for rule in answer.scaling_rules if scale_content.is_idle(rule)}
     for row in scale_content.rows(answer):
+        if row[0] in idle:
+            continue
         style = "bold" if row[0] == answer.recommended.rule else None
         table.add_row(*map(page.words, row), style=style)
     return table

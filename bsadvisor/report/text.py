@@ -98,7 +98,7 @@ class Page:
         columns = self._fitting(pairs.columns)
         for column in columns:
             table.add_column(
-                self._header(column), justify="right" if column.numeric else "left", no_wrap=True
+                self.header(column.header), justify="right" if column.numeric else "left", no_wrap=True
             )
         for index, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
             mark = self.words("▸" if index == pairs.current else "")
@@ -106,9 +106,9 @@ class Page:
             table.add_row(mark, *map(self.words, cells), style=style)
         return table
 
-    def _header(self, column: content.Column) -> Text:
+    def header(self, text: str) -> Text:
         """Two lines high, so that headers of one line stand at the bottom."""
-        above, _, below = column.header.rpartition("\n")
+        above, _, below = text.rpartition("\n")
         return Text("\n").join((self.words(above), self.words(below)))
 
     def _fitting(self, columns: Sequence[content.Column]) -> list[content.Column]:
@@ -138,6 +138,7 @@ class Page:
 
 
 def grid(*, header: bool = False) -> Table:
+    """Columns without lines between them."""
     return Table(box=None, show_header=header, pad_edge=False, padding=(0, INDENT, 0, 0), header_style="dim")
 
 
