@@ -543,7 +543,7 @@ class RuleVerdict:
     name: str
     """As in `bsadvisor explain NAME`."""
     valid: bool | None
-    """At every batch size below, at none, or (None) at some or not known."""
+    """At every batch size but today's, at none, or (None) at some of them or not known."""
     reason: str
     learning_rates: tuple[RuleSetting, ...]
 

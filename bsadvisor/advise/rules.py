@@ -96,9 +96,12 @@ def _verdict(
 ) -> RuleVerdict:
     settings = [rule.evaluate(change) for change in changes]
     judged = [_judge(rule, *both, noise) for both in zip(changes, settings, strict=True)]
-    verdicts = {valid for valid, _ in judged}
-    # One that does not hold says more than one that does; that of the first batch size that fails, most.
-    _, reason = next((found for found in judged if not found[0]), judged[-1])
+    # Today's own batch size breaks no rule, so it says nothing of one, unless there is no other.
+    moved = [
+        found for found, change in zip(judged, changes, strict=True) if change.batch_size != change.anchor
+    ]
+    verdicts = {valid for valid, _ in moved or judged}
+    _, reason = next((found for found in moved if not found[0]), judged[-1])  # the first that fails
     return RuleVerdict(
         name=rule.name,
         valid=verdicts.pop() if len(verdicts) == 1 else None,

@@ -65,7 +65,7 @@ def _rules(rules: Sequence[RuleVerdict], pairs: Sequence[Recommendation]) -> Ite
                     [
                         f"`{rule.name}`",
                         *(rates.rate(at) for at in rule.learning_rates),
-                        rates.holds(rule.valid),
+                        rates.holds(rule),
                         escaped(rule.reason),
                     ]
                 )

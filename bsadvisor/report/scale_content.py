@@ -81,7 +81,7 @@ def rows(answer: ScaleAdvice) -> Iterator[tuple[str, ...]]:
     for rule in answer.scaling_rules:
         (at,) = rule.learning_rates
         over = "" if at.over_recommended is None else numbers.factor(at.over_recommended)
-        yield rule.name, rate(at), over, f"{holds(rule.valid)}: {_why(rule, at)}"
+        yield rule.name, rate(at), over, f"{holds(rule)}: {_why(rule, at)}"
 
 
 def to_explain(answer: ScaleAdvice) -> str:
@@ -111,9 +111,12 @@ def rate(at: RuleSetting) -> str:
     return "" if at.learning_rate_factor is None else numbers.factor(at.learning_rate_factor)
 
 
-def holds(valid: bool | None) -> str:
+def holds(rule: RuleVerdict) -> str:
     """In a word."""
-    return "not known" if valid is None else "yes" if valid else "no"
+    if rule.valid is not None:
+        return "yes" if rule.valid else "no"
+    verdicts = {at.valid for at in rule.learning_rates}
+    return "in part" if verdicts >= {True, False} else "not known"
 
 
 def _why(rule: RuleVerdict, at: RuleSetting) -> str:

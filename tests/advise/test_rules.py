@@ -113,8 +113,11 @@ def test_a_rule_that_holds_at_some_batch_sizes_says_where_it_ends() -> None:
     assert found.reason.endswith("not at B = 128")
 
 
-def test_todays_own_batch_size_breaks_no_rule() -> None:
+def test_todays_own_batch_size_breaks_no_rule_and_saves_none() -> None:
     assert judged(SGD, noise(1, 2), 32)["linear"].valid is True
+    found = judged(SGD, noise(1, 2), 32, 64)["linear"]
+    assert found.valid is False
+    assert [at.valid for at in found.learning_rates] == [True, False]
 
 
 def test_a_rate_above_the_stability_limit_is_no_valid_one() -> None:
