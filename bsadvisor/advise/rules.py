@@ -145,8 +145,14 @@ def _judge_regime(rule: ScalingRule, larger: float, noise: NoiseScales) -> tuple
 
 def _in_words(scale: Estimate) -> str:
     if scale.low is None or scale.high is None:
-        return f"at least {scale.low:,.0f}" if scale.low is not None else f"at most {scale.high:,.0f}"
-    return f"{scale.low:,.0f} to {scale.high:,.0f}"
+        end = scale.low if scale.low is not None else scale.high
+        return f"at {'least' if scale.high is None else 'most'} {_size(end)}"
+    return f"{_size(scale.low)} to {_size(scale.high)}"
+
+
+def _size(examples: float | None) -> str:
+    """Of a noise scale, which can be below one example."""
+    return "?" if examples is None else f"{examples:,.0f}" if examples >= 10 else f"{examples:.2g}"
 
 
 def _setting(

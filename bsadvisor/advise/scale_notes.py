@@ -50,7 +50,11 @@ def _on_defaults(
 
 
 def _on_noise(noise: NoiseScales) -> Iterator[str]:
-    if noise.own is None or noise.value is not None:
+    if noise.own is None:
+        return
+    if noise.value is not None:
+        if noise.own.high is None:
+            yield "the noise scale of the report has no upper end: the range takes no account of that"
         return
     known = "" if noise.own.low is None else f": it is at least {noise.own.low:,.0f} examples"
     yield f"the report did not resolve the noise scale{known}"

@@ -29,11 +29,17 @@ def advice(answer: ScaleAdvice) -> content.Advice:
     """The pair to copy, what else to set, and what to think of it."""
     best = answer.recommended
     return content.Advice(
-        action="Use" if best.basis == "measured" else "Try",
+        action=_action(answer),
         pair="   ".join(filter(None, [f"B = {numbers.integer(best.batch_size)}", _rate(best), _reach(best)])),
         now="",
         notes=tuple(filter(None, [_others(best), best.reason, _basis(best)])),
     )
+
+
+def _action(answer: ScaleAdvice) -> str:
+    if answer.recommended.batch_size == answer.from_batch_size:
+        return "Keep"
+    return "Use" if answer.recommended.basis == "measured" else "Try"
 
 
 def _rate(best: ScaledPair) -> str:
@@ -53,7 +59,7 @@ def _others(best: ScaledPair) -> str:
     """What is to be set beside the learning rate."""
     parts = []
     if best.adam_betas is not None:
-        parts.append("betas " + " and ".join(f"{beta:.4g}" for beta in best.adam_betas))
+        parts.append("betas " + " and ".join(map(numbers.beta, best.adam_betas)))
     if best.weight_decay:
         parts.append(f"weight decay {numbers.significant(best.weight_decay)}")
     return " · ".join(parts)
@@ -123,7 +129,7 @@ def _why(rule: RuleVerdict, at: RuleSetting) -> str:
     """With what the rule sets beside the learning rate."""
     also = []
     if at.adam_betas is not None:
-        also.append("betas " + " and ".join(f"{beta:.4g}" for beta in at.adam_betas))
+        also.append("betas " + " and ".join(map(numbers.beta, at.adam_betas)))
     if at.epsilon is not None:
         also.append(f"epsilon {numbers.learning_rate(at.epsilon)}")
     if at.weight_decay is not None:

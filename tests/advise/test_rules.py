@@ -88,6 +88,7 @@ def test_a_rule_holds_for_its_own_optimizers_only(family: OptimizerFamily) -> No
         (noise(100, 200), False, "a quarter of the noise scale, 100 to 200: not at B = 128"),
         (noise(300, 2000), None, "perhaps not at B = 128"),
         (noise(600, None), True, "same progress"),
+        (noise(0.3, 0.4), False, "a quarter of the noise scale, 0.3 to 0.4: not at B = 128"),
         (noise(300, None), None, "a quarter of the noise scale, at least 300: perhaps not"),
         (noise(None, None, None), None, "holds well below the noise scale, which is not known"),
         (UNKNOWN, None, "holds well below the noise scale, which is not known"),

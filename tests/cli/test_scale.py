@@ -150,6 +150,15 @@ def test_weight_decay_and_betas_come_from_the_flags(run: Run) -> None:
     assert not any("assumed" in note for note in answer["notes"])
 
 
+def test_the_same_batch_size_keeps_its_pair(run: Run) -> None:
+    assert "\n  Keep  B = 256   η = 3.0e-4\n" in run("scale", *PAIR, "--to-batch", 256).out
+
+
+def test_a_beta_near_one_is_not_rounded_to_it(run: Run) -> None:
+    page = run("scale", "--from-batch", 256, *PAIR[2:], "--to-batch", 8).out
+    assert "betas 0.9 and 0.999969" in page
+
+
 # --- what was assumed and what is missing -------------------------------------------------------
 
 
@@ -174,6 +183,13 @@ def test_a_report_that_resolved_no_noise_scale_still_gets_an_answer(run: Run, tm
     assert finished.code == 0
     assert answer["recommended"]["rule"] == "square_root"
     assert any("did not resolve the noise scale" in note for note in answer["notes"])
+
+
+def test_a_noise_scale_without_an_upper_end_is_remarked_on(run: Run, tmp_path: Path) -> None:
+    path = save(tmp_path, sample.no_upper_end())
+    asked = ("scale", "--to-batch", 64, "--report", path, "--optimizer", "sgd", "--format", "json")
+    notes = json.loads(run(*asked).out)["notes"]
+    assert any("has no upper end" in note for note in notes)
 
 
 def test_a_pair_that_is_not_the_reports_own_is_remarked_on(run: Run, saved: Path) -> None:
