@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
-from bsadvisor.advise.pairs import recommend
+from bsadvisor.advise.pairs import PairInUse, recommend
 from bsadvisor.advise.rules import NoiseScales
-from bsadvisor.advise.scale import recommend_at
+from bsadvisor.advise.scale import FAR, recommend_at
 from bsadvisor.theory import scaling
 from bsadvisor.values import Estimate, OptimizerFamily
 from tests.advise.test_rules import ADAM, SGD, UNKNOWN, noise
@@ -18,9 +19,8 @@ KNOWN = NoiseScales(own=Estimate(value=95.0, low=60.0, high=180.0, confidence=0.
 
 @pytest.mark.parametrize("pair", [ADAM, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("limit", [None, 0.12, 1.2e-3])
-def test_with_a_noise_scale_it_is_what_a_probe_recommends(pair: object, limit: float | None) -> None:
+def test_with_a_noise_scale_it_is_what_a_probe_recommends(pair: PairInUse, limit: float | None) -> None:
     """The same rule, range, cap, betas and weight decay in both places."""
-    assert isinstance(pair, type(ADAM))
     rows = recommend(pair, critical=95, noise_scale=95, dataset_size=None, limit=lambda batch_size: limit)
     for row in rows:
         found = recommend_at(row.batch_size, pair, KNOWN, limit=limit)
@@ -50,8 +50,9 @@ def test_without_a_noise_scale_it_is_the_root_within_the_rules_that_may_hold(
 @pytest.mark.parametrize("pair", [ADAM, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("batch_size", [4, 16, 33, 64, 4096])
 @pytest.mark.parametrize("known", [1e-3, 95.0, 1e6])
-def test_knowing_the_noise_scale_never_widens_the_range(pair: object, batch_size: int, known: float) -> None:
-    assert isinstance(pair, type(ADAM))
+def test_knowing_the_noise_scale_never_widens_the_range(
+    pair: PairInUse, batch_size: int, known: float
+) -> None:
     wide = recommend_at(batch_size, pair, UNKNOWN)
     narrow = recommend_at(batch_size, pair, noise(known / 2, known * 2, known))
 
@@ -69,6 +70,43 @@ def test_a_range_without_a_noise_scale_is_no_narrower_than_the_roots_own_errors(
         found.learning_rate * scaling.range_factor("adam", scaling.SQUARE_ROOT_ERROR)
     )
     assert found.learning_rate_confidence is None
+
+
+TUNED = {
+    "sgd": {88: (0.185, 0.60, 1.94, 2.86, 3.24), 102: (0.13, 0.60, 1.94, 2.86, 3.24)},
+    "adam": {159: (0.0106, 0.0209, 0.0403, 0.0710, 0.146), 700: (0.0053, 0.0074, 0.0285, 0.0502, 0.103)},
+}
+"""Digits, MLP 64-32-10: rates tuned at B = 2, 8, 32, 128 and 512, by the fitted critical batch size."""
+
+SIZES = (2, 8, 32, 128, 512)
+
+
+def held(pair: PairInUse, rates: tuple[float, ...], scales: NoiseScales, *, least: int) -> list[bool]:
+    """Whether the range holds the tuned rate, from every tuned pair to every other at least so far away."""
+    tuned = list(zip(SIZES, rates, strict=True))
+    found = []
+    for (start, rate), (end, truth) in itertools.permutations(tuned, 2):
+        if max(start, end) >= least * min(start, end):
+            best = recommend_at(end, replace(pair, batch_size=start, learning_rate=rate), scales)
+            assert best.learning_rate_low is not None and best.learning_rate_high is not None
+            found.append(best.learning_rate_low <= truth <= best.learning_rate_high)
+    return found
+
+
+@pytest.mark.parametrize(("family", "pair"), [("sgd", SGD), ("adam", ADAM)])
+def test_the_range_without_a_noise_scale_holds_nine_of_ten_tuned_rates(family: str, pair: PairInUse) -> None:
+    found = [kept for rates in TUNED[family].values() for kept in held(pair, rates, UNKNOWN, least=4)]
+    assert len(found) == 40 and sum(found) >= 0.9 * len(found)
+
+
+@pytest.mark.parametrize(("family", "pair"), [("sgd", SGD), ("adam", ADAM)])
+def test_far_from_the_pair_in_use_a_noise_scale_narrows_nothing(family: str, pair: PairInUse) -> None:
+    for critical, rates in TUNED[family].items():
+        found = held(pair, rates, noise(critical / 2, critical * 2, critical), least=4 * FAR)
+        assert len(found) == 6 and all(found)
+    best = recommend_at(32 * FAR + 1, pair, KNOWN)
+    assert best.learning_rate_confidence is None and "all rules that may hold" in best.reason
+    assert recommend_at(32 * FAR, pair, KNOWN).learning_rate_confidence == 0.8
 
 
 @pytest.mark.parametrize("scales", [UNKNOWN, KNOWN], ids=["unknown", "known"])
