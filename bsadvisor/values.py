@@ -24,6 +24,8 @@ StoppedBy = Literal["precision", "max_examples", "time", "data", "interrupt"]
 Role = Literal["current", "efficient", "balanced", "largest_useful", "fastest", "cheapest"]
 Basis = Literal["predicted", "measured"]
 OptimizerFamily = Literal["sgd", "adam", "other"]
+NoiseRegime = Literal["noise", "between", "signal"]
+"""Whether gradients at both batch sizes are mostly noise, mostly signal, or neither."""
 Verdict = Literal["none", "note", "possible", "warning", "unresolved"]
 
 
@@ -339,6 +341,12 @@ class GradientStats:
     """Forecast of the examples that the asked precision takes; None once it is reached."""
 
     @property
+    def own_noise_scale(self) -> Estimate:
+        """The noise scale in the optimizer's geometry, where that was measured and resolved."""
+        adaptive = self.noise_scale_preconditioned
+        return self.noise_scale_simple if adaptive is None or adaptive.value is None else adaptive
+
+    @property
     def own_squared_norm(self) -> Estimate:
         """|G|^2 in the optimizer's geometry, where it has one of its own."""
         return self.squared_norm_preconditioned or self.squared_norm
@@ -650,6 +658,35 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSetting:
+    """What one scaling rule sets at one batch size; None: what it leaves alone or cannot tell."""
+
+    batch_size: int
+    learning_rate: float | None
+    learning_rate_factor: float | None
+    """Against the learning rate in use today."""
+    over_recommended: float | None
+    """Its learning rate over the recommended one."""
+    adam_betas: tuple[float, float] | None
+    epsilon: float | None
+    weight_decay: float | None
+    valid: bool | None
+    """Whether the rule holds between here and the batch size in use; None: that cannot be told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleVerdict:
+    """One named scaling rule: whether it holds for this optimizer and noise scale, and what it sets."""
+
+    name: str
+    """As in `bsadvisor explain NAME`."""
+    valid: bool | None
+    """At every batch size but today's, at none, or (None) at some of them or not known."""
+    reason: str
+    learning_rates: tuple[RuleSetting, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SaddleVerdict:
     """Does the checkpoint sit at a saddle that the pair in use will not leave soon?"""
 
@@ -688,6 +725,63 @@ class Finding:
     message: str
     remedy: str
     evidence: dict[str, Any] = field(default_factory=dict)
+
+
+# --- the learning rate at another batch size ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleRequest:
+    """The question of `bsadvisor scale`, as typed: each `None` is looked for in the report."""
+
+    to_batch_size: int
+    from_batch_size: int | None = None
+    from_learning_rate: float | None = None
+    optimizer: str | None = None
+    betas: tuple[float, float] | None = None
+    weight_decay: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaledPair:
+    """The recommended pair at the batch size asked for."""
+
+    batch_size: int
+    learning_rate: float
+    learning_rate_low: float | None
+    learning_rate_high: float | None
+    learning_rate_confidence: float | None
+    """Share of the stored errors that the range holds; None for the span of the rules that may hold."""
+    learning_rate_limit: float | None
+    """Stability limit at this batch size."""
+    capped: bool
+    """Whether the rule asks for more than the limit, or than the learning rate in use above it."""
+    basis: Basis
+    rule: str
+    """Name of the scaling rule, or `measured`."""
+    reason: str
+    adam_betas: tuple[float, float] | None
+    weight_decay: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleAdvice:
+    """The answer of `bsadvisor scale`: what its `--format json` prints."""
+
+    schema_version: int
+    bsadvisor_version: str
+    command: str
+    """`scale`."""
+    optimizer: str | None
+    optimizer_details: OptimizerDetails
+    from_batch_size: int
+    from_learning_rate: float
+    noise_scale: Estimate | None
+    """Of the report: in the optimizer's geometry where that is known."""
+    regime: NoiseRegime | None
+    recommended: ScaledPair
+    scaling_rules: tuple[RuleVerdict, ...]
+    notes: tuple[str, ...]
 
 
 # --- the self test ------------------------------------------------------------------------------
@@ -730,3 +824,5 @@ class Report:
     saddle: SaddleVerdict | None = None
     generalization: None = None
     hardware: None = None
+    scaling_rules: tuple[RuleVerdict, ...] = ()
+    """Every named rule at every recommended batch size."""

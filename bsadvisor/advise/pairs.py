@@ -120,7 +120,7 @@ def _row(
     power = scaling.SATURATING_POWER[pair.family]
     rate = scaling.saturating_power(batch_size, anchor, noise_scale, power) if anchor else None
     rule = f"[(1 + Bn/B0) / (1 + Bn/B)]^{power:g} with Bn = {noise_scale:.4g}"
-    highest = _highest_factor(limit, pair.learning_rate)
+    highest = highest_factor(limit, pair.learning_rate)
     if rate is not None and highest is not None and rate > highest:
         rate, rule = (
             highest,
@@ -128,7 +128,7 @@ def _row(
         )
     steps = training_cost.steps_factor(batch_size, anchor, critical) if anchor else None
     batch_factor = batch_size / anchor if anchor else None
-    low, high, confidence = _range(batch_size, pair, rate, highest)
+    low, high, confidence = rate_range(batch_size, pair, rate, highest)
     return Recommendation(
         batch_size=batch_size,
         learning_rate=_times(rate, pair.learning_rate),
@@ -148,18 +148,18 @@ def _row(
         relative_temperature=rate / batch_factor if rate and batch_factor else None,
         relative_update_noise=rate**2 / batch_factor if rate and batch_factor else None,
         learning_rate_limit=limit,
-        adam_betas=_betas(batch_size, pair),
-        weight_decay=_weight_decay(pair, batch_factor, rate),
+        adam_betas=betas_at(batch_size, pair),
+        weight_decay=weight_decay_at(pair, batch_factor, rate),
         devices=pair.devices,
     )
 
 
-def _highest_factor(limit: float | None, learning_rate: float | None) -> float | None:
+def highest_factor(limit: float | None, learning_rate: float | None) -> float | None:
     """Of the learning rate in use, which counts as stable itself."""
     return None if limit is None or learning_rate is None else max(1.0, limit / learning_rate)
 
 
-def _range(
+def rate_range(
     batch_size: int, pair: PairInUse, rate: float | None, highest: float | None
 ) -> tuple[float | None, float | None, float | None]:
     """Where the stored errors of the rule say the best learning rate is; today's own pair has none.
@@ -186,7 +186,7 @@ def _other_rules(batch_size: int, pair: PairInUse) -> OtherRules | None:
     )
 
 
-def _betas(batch_size: int, pair: PairInUse) -> tuple[float, float] | None:
+def betas_at(batch_size: int, pair: PairInUse) -> tuple[float, float] | None:
     """beta_1 is kept; beta_2 forgets after the same number of examples."""
     if pair.optimizer is None or pair.optimizer.betas is None or pair.batch_size is None:
         return None
@@ -194,7 +194,7 @@ def _betas(batch_size: int, pair: PairInUse) -> tuple[float, float] | None:
     return beta_1, scaling.half_life_beta(beta_2, batch_size, pair.batch_size)
 
 
-def _weight_decay(pair: PairInUse, batch_factor: float | None, rate: float | None) -> float | None:
+def weight_decay_at(pair: PairInUse, batch_factor: float | None, rate: float | None) -> float | None:
     """Adapted for decoupled decay (Adam-like optimizers); plain L2 does not depend on the batch size."""
     decay = pair.optimizer.weight_decay if pair.optimizer else None
     if decay is None or pair.family != "adam" or batch_factor is None or rate is None:

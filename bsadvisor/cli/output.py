@@ -11,7 +11,7 @@ from typing import Literal, TextIO
 
 from bsadvisor import report as reports
 from bsadvisor.errors import OutputError
-from bsadvisor.values import Report
+from bsadvisor.values import Report, ScaleAdvice
 
 Format = Literal["text", "json", "yaml", "markdown"]
 
@@ -82,7 +82,7 @@ def unwritable_stdout(error: OSError, remedy: str) -> OutputError:
     return OutputError(f"stdout cannot be written: {error.strerror}", remedy)
 
 
-def publish_report(report: Report, format: Format, stream: TextIO) -> None:
+def publish_report(report: Report | ScaleAdvice, format: Format, stream: TextIO) -> None:
     """Render for the screen or the pipe that the stream is."""
     on_screen = stream.isatty()
     text = reports.render(

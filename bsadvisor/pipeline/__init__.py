@@ -13,9 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from bsadvisor.pipeline.session import Session, StopSignal, Stopwatch
-from bsadvisor.values import ProbeSettings, ProgressCallback, Report, SelftestResult, TargetRequest
+from bsadvisor.values import (
+    ProbeSettings,
+    ProgressCallback,
+    Report,
+    ScaleAdvice,
+    ScaleRequest,
+    SelftestResult,
+    TargetRequest,
+)
 
-__all__ = ["Session", "StopSignal", "Stopwatch", "probe", "selftest"]
+__all__ = ["Session", "StopSignal", "Stopwatch", "probe", "scale", "selftest"]
 
 
 def probe(
@@ -76,6 +84,17 @@ def probe(
     finally:
         stop.deferred = False
     return advise(session, measured, load_seconds=loaded - began, command=command)
+
+
+def scale(request: ScaleRequest, report: Report | None) -> ScaleAdvice:
+    """The learning rate at another batch size, with what a report knows of the noise; loads no torch.
+
+    Raises:
+        UsageError: neither the request nor the report says where to start from.
+    """
+    from bsadvisor.pipeline.scaling import answer
+
+    return answer(request, report)
 
 
 def selftest(device: str | None, seed: int, progress: Callable[[str], None]) -> tuple[SelftestResult, ...]:

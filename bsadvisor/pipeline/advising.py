@@ -12,11 +12,12 @@ from bsadvisor.advise.headline import headline
 from bsadvisor.advise.local_curve import inverse, local_curve
 from bsadvisor.advise.measured import measured_headline, recommend_measured
 from bsadvisor.advise.pairs import PairInUse, recommend
+from bsadvisor.advise.rules import NoiseScales, Rung, judge_rules
 from bsadvisor.advise.saddle import judge_saddle, with_escape_steps
 from bsadvisor.advise.trial_remarks import about_trial
 from bsadvisor.advise.update_rule import UpdateRule, full_batch_limit, limit_by_batch_size, update_rule
 from bsadvisor.pipeline.curvature_phase import CurvaturePhase
-from bsadvisor.pipeline.measuring import Measured, noise_scale_of_updates
+from bsadvisor.pipeline.measuring import Measured
 from bsadvisor.pipeline.session import Session
 from bsadvisor.target.factory import Target
 from bsadvisor.values import (
@@ -28,6 +29,7 @@ from bsadvisor.values import (
     LocalStats,
     Recommendation,
     Report,
+    RuleVerdict,
     SaddleVerdict,
     TargetDescription,
     TrialStats,
@@ -83,6 +85,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
         trial_plan=measured.trial.plan if measured.trial else None,
         recommendations=rows,
         findings=remarks.sort_findings(findings),
+        scaling_rules=_rules(pair, gradient, rows),
     )
 
 
@@ -141,16 +144,28 @@ def _recommend(
         rows = recommend_measured(pair, trial, dataset_size=about.dataset_size, limit=limit)
         if rows:
             return rows
-    noise_scale = noise_scale_of_updates(gradient)
+    noise_scale = gradient.own_noise_scale
     if critical.value is None or noise_scale.value is None:
         return ()
     return recommend(
         pair,
         critical=critical.value,
         noise_scale=noise_scale.value,
-        dataset_size=about.dataset_size,
+        dataset_size=target.dataset_size,
         limit=limit,
     )
+
+
+def _rules(
+    pair: PairInUse, gradient: GradientStats, rows: tuple[Recommendation, ...]
+) -> tuple[RuleVerdict, ...]:
+    """Every named scaling rule at every recommended batch size."""
+    rungs = [
+        Rung(batch_size=row.batch_size, factor=row.learning_rate_factor, limit=row.learning_rate_limit)
+        for row in rows
+    ]
+    noise = NoiseScales(own=gradient.own_noise_scale, by_curvature=gradient.noise_scale)
+    return judge_rules(pair, noise, rungs)
 
 
 def _headline(

@@ -20,7 +20,6 @@ from bsadvisor.pipeline.trial_log import TrialLog
 from bsadvisor.pipeline.trial_phase import TrialPhase, run_trial
 from bsadvisor.values import (
     AssumptionFacts,
-    Estimate,
     GradientStats,
     ProbeRun,
     Progress,
@@ -46,18 +45,12 @@ def with_trial(session: Session, measured: Measured, log: TrialLog) -> Measured:
     if is_zero(measured.gradient):
         return measured
     before = session.watch.seconds
-    noise_scale = noise_scale_of_updates(measured.gradient)
+    noise_scale = measured.gradient.own_noise_scale
     critical = predict_critical_batch_size(measured.gradient.noise_scale_simple).value
     trial = run_trial(session, measured.gradient_phase, noise_scale, critical, log)
     run, ended = measured.run, session.watch.seconds
     seconds = replace(run.seconds_per_phase, trial=ended - before)
     return replace(measured, trial=trial, run=replace(run, seconds=ended, seconds_per_phase=seconds))
-
-
-def noise_scale_of_updates(gradient: GradientStats) -> Estimate:
-    """In the optimizer's own geometry where that was measured and resolved."""
-    adaptive = gradient.noise_scale_preconditioned
-    return gradient.noise_scale_simple if adaptive is None or adaptive.value is None else adaptive
 
 
 def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -> Measured:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bsadvisor import values
-from bsadvisor.values import SCHEMA_VERSION, Report
+from bsadvisor.values import SCHEMA_VERSION, Report, ScaleAdvice
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -27,12 +27,12 @@ class ReportError(ValueError):
 # --- writing ------------------------------------------------------------------------------------
 
 
-def to_json(report: Report) -> str:
+def to_json(report: Report | ScaleAdvice) -> str:
     """The report as JSON, its keys in the order of the fields and each list of numbers on one line."""
     return _layout(asdict(report), "") + "\n"
 
 
-def to_yaml(report: Report) -> str:
+def to_yaml(report: Report | ScaleAdvice) -> str:
     """The data of `to_json` as YAML."""
     import yaml
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from bsadvisor.report import content
-from bsadvisor.values import Report
+from bsadvisor.report import content, numbers
+from bsadvisor.report import scale_content as rates
+from bsadvisor.values import Recommendation, Report, RuleVerdict
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
@@ -14,20 +15,21 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
 def to_markdown(report: Report) -> str:
     """Headline, table, measurements and findings in GitHub's Markdown."""
     parts = [
-        _heading(content.advice(report)),
-        "  \n".join(map(_escaped, content.title(report))),
+        heading(content.advice(report)),
+        "  \n".join(map(escaped, content.title(report))),
         *_pairs(content.pair_table(report)),
         "\n".join(_facts(content.facts(report))),
         "\n".join(_findings(report)),
+        *_rules(report.scaling_rules, report.recommendations),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _heading(advice: content.Advice) -> str:
+def heading(advice: content.Advice) -> str:
     """The advice as a title, and what to think of it beneath."""
     pair = " ".join(f"{advice.action} {advice.pair}".split())
     notes = filter(None, [advice.now, *advice.notes])
-    return f"### {_escaped(pair)}\n\n" + "  \n".join(map(_escaped, notes))
+    return f"### {escaped(pair)}\n\n" + "  \n".join(map(escaped, notes))
 
 
 def _pairs(pairs: content.PairTable | None) -> Iterator[str]:
@@ -35,33 +37,62 @@ def _pairs(pairs: content.PairTable | None) -> Iterator[str]:
         return
     rows = list(zip(*(column.cells for column in pairs.columns), strict=True))
     lines = [
-        _row(column.header.replace("\n", " ") for column in pairs.columns),
-        _row("--:" if column.numeric else ":--" for column in pairs.columns),
+        table_row(column.header.replace("\n", " ") for column in pairs.columns),
+        table_row("--:" if column.numeric else ":--" for column in pairs.columns),
     ]
     for index, cells in enumerate(rows):
-        shown = [_escaped(cell) for cell in cells]
-        lines.append(_row(f"**{cell}**" if cell and index == pairs.recommended else cell for cell in shown))
+        shown = [escaped(cell) for cell in cells]
+        lines.append(
+            table_row(f"**{cell}**" if cell and index == pairs.recommended else cell for cell in shown)
+        )
     yield "\n".join(lines)
-    yield _escaped(pairs.caption)
+    yield escaped(pairs.caption)
 
 
-def _row(cells: Iterable[str]) -> str:
+def _rules(rules: Sequence[RuleVerdict], pairs: Sequence[Recommendation]) -> Iterator[str]:
+    """Every named rule at every recommended batch size."""
+    if not rules:
+        return
+    with_rates = [rule for rule in rules if any(map(rates.rate, rule.learning_rates))]
+    sizes = [f"B = {numbers.integer(pair.batch_size)}" for pair in pairs]
+    yield "Learning rates by the named scaling rules (`bsadvisor explain NAME`):"
+    yield "\n".join(
+        [
+            table_row(["rule", *sizes, "holds", "why"]),
+            table_row([":--", *("--:" for _ in sizes), ":--", ":--"]),
+            *(
+                table_row(
+                    [
+                        f"`{rule.name}`",
+                        *(rates.rate(at) for at in rule.learning_rates),
+                        rates.holds(rule),
+                        escaped(rule.reason),
+                    ]
+                )
+                for rule in with_rates
+            ),
+        ]
+    )
+
+
+def table_row(cells: Iterable[str]) -> str:
+    """One line of a table."""
     return "| " + " | ".join(cells) + " |"
 
 
 def _facts(facts: Iterable[content.Fact]) -> Iterator[str]:
     for fact in facts:
-        yield f"- **{fact.label}**: " + "  \n  ".join(map(_escaped, fact.lines))
+        yield f"- **{fact.label}**: " + "  \n  ".join(map(escaped, fact.lines))
 
 
 def _findings(report: Report) -> Iterator[str]:
     for finding in report.findings:
-        yield f"- **{finding.severity}** {finding.code}: {_escaped(finding.message)}  "
-        yield f"  {_escaped(finding.remedy)}"
+        yield f"- **{finding.severity}** {finding.code}: {escaped(finding.message)}  "
+        yield f"  {escaped(finding.remedy)}"
     if report.findings:
         yield f"\nMore about it: `bsadvisor explain {report.findings[0].code}`"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """On one line, with nothing in it that Markdown would read as markup."""
     return _SPECIAL.sub(r"\\\1", " ".join(content.printable(text).split()))

@@ -55,6 +55,12 @@ def ratio(number: float) -> str:
     return f"{number:.2f}" if abs(number) < 10 else f"{number:.1f}"
 
 
+def beta(decay: float) -> str:
+    """`0.992` or `0.99994`: what matters of a moving average is its distance from one, to two digits."""
+    places = 1 - _exponent(1 - decay, digits=2) if decay < 1 else 0
+    return f"{decay:.{max(places, 1)}f}".rstrip("0").rstrip(".")
+
+
 def percent(level: float) -> str:
     """`80 %`: a level of confidence."""
     return f"{100 * level:.10g} %"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -30,30 +30,34 @@ _COLORS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note"
 
 def to_text(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> str:
     """The report for a terminal of so many columns; without `unicode`, in ASCII only."""
-    console = Console(
-        file=io.StringIO(),
-        width=width or DEFAULT_WIDTH,
-        force_terminal=color,
-        color_system="standard" if color else None,
-        highlight=False,
-        legacy_windows=False,
-    )
-    page = _Page(width=console.width - INDENT, unicode=unicode)
-    with console.capture() as written:
-        for line in content.title(report):
-            console.print(page.words(line, "dim"))
-        for block in page.blocks(report):
-            console.print(Padding(block, (1, 0, 0, INDENT)))
-    return "".join(f"{line.rstrip()}\n" for line in written.get().splitlines())
+    page = Page(width=(width or DEFAULT_WIDTH) - INDENT, unicode=unicode)
+    return page.print(content.title(report), page.blocks(report), color=color)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Page:
+class Page:
     """Lays out the parts of a report."""
 
     width: int
     """Columns, without the indent."""
     unicode: bool
+
+    def print(self, title: Iterable[str], blocks: Iterable[RenderableType], *, color: bool) -> str:
+        """The lines of the title, then the blocks, each set apart by a blank line."""
+        console = Console(
+            file=io.StringIO(),
+            width=self.width + INDENT,
+            force_terminal=color,
+            color_system="standard" if color else None,
+            highlight=False,
+            legacy_windows=False,
+        )
+        with console.capture() as written:
+            for line in title:
+                console.print(self.words(line, "dim"))
+            for block in blocks:
+                console.print(Padding(block, (1, 0, 0, INDENT)))
+        return "".join(f"{line.rstrip()}\n" for line in written.get().splitlines())
 
     def words(self, text: str, style: str = "", *, no_wrap: bool = False) -> Text:
         """Printable text in the characters that the stream can carry."""
@@ -64,18 +68,19 @@ class _Page:
 
     def blocks(self, report: Report) -> Iterator[RenderableType]:
         """The parts of the page, each to be set apart by a blank line."""
-        yield self._advice(content.advice(report))
+        yield self.advice(content.advice(report))
         pairs = content.pair_table(report)
         if pairs is not None:
             yield Group(self._pairs(pairs), self.words(pairs.caption, "dim"))
         bars = chart(report.recommendations, width=self.width, unicode=self.unicode)
         if bars:
             yield Group(*(self.words(line, no_wrap=True) for line in bars))
-        yield self._facts(list(content.facts(report)))
+        yield self.facts(list(content.facts(report)))
         if report.findings:
             yield self._findings(report.findings)
 
-    def _advice(self, advice: content.Advice) -> RenderableType:
+    def advice(self, advice: content.Advice) -> RenderableType:
+        """The recommended pair, and what to think of it."""
         action, pair = self.words(advice.action, "bold green"), self.words(advice.pair, "bold")
         first = Text("  ").join(part for part in (action, pair) if part)
         now, notes = self.words(advice.now), [self.words(note) for note in advice.notes]
@@ -88,12 +93,12 @@ class _Page:
         return Group(first, Padding(Group(*notes), (0, 0, 0, indent)))
 
     def _pairs(self, pairs: content.PairTable) -> Table:
-        table = _grid(header=True)
+        table = grid(header=True)
         table.add_column()
         columns = self._fitting(pairs.columns)
         for column in columns:
             table.add_column(
-                self._header(column), justify="right" if column.numeric else "left", no_wrap=True
+                self.header(column.header), justify="right" if column.numeric else "left", no_wrap=True
             )
         for index, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
             mark = self.words("▸" if index == pairs.current else "")
@@ -101,9 +106,9 @@ class _Page:
             table.add_row(mark, *map(self.words, cells), style=style)
         return table
 
-    def _header(self, column: content.Column) -> Text:
+    def header(self, text: str) -> Text:
         """Two lines high, so that headers of one line stand at the bottom."""
-        above, _, below = column.header.rpartition("\n")
+        above, _, below = text.rpartition("\n")
         return Text("\n").join((self.words(above), self.words(below)))
 
     def _fitting(self, columns: Sequence[content.Column]) -> list[content.Column]:
@@ -113,8 +118,9 @@ class _Page:
             kept.remove(max(kept, key=lambda column: column.dispensable))
         return kept
 
-    def _facts(self, facts: Sequence[content.Fact]) -> Table:
-        table = _grid()
+    def facts(self, facts: Sequence[content.Fact]) -> Table:
+        """What is known, under its labels."""
+        table = grid()
         table.add_column(no_wrap=True)
         table.add_column()
         for fact in facts:
@@ -122,7 +128,7 @@ class _Page:
         return table
 
     def _findings(self, findings: Sequence[Finding]) -> RenderableType:
-        table = _grid()
+        table = grid()
         table.add_column(no_wrap=True)
         table.add_column()
         for finding in findings:
@@ -131,7 +137,8 @@ class _Page:
         return Group(table, self.words(f"more about it: bsadvisor explain {findings[0].code}", "dim"))
 
 
-def _grid(*, header: bool = False) -> Table:
+def grid(*, header: bool = False) -> Table:
+    """Columns without lines between them."""
     return Table(box=None, show_header=header, pad_edge=False, padding=(0, INDENT, 0, 0), header_style="dim")
 
 

@@ -12,16 +12,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from bsadvisor.errors import TargetError, UsageError
+from bsadvisor.target.optimizer_families import family_of
 from bsadvisor.target.second_moments import SecondMoments, find_second_moments
 from bsadvisor.target.spec import OptimizerSpec
 from bsadvisor.target.user_code import UserCode
-from bsadvisor.values import OptimizerDetails, OptimizerFamily
+from bsadvisor.values import OptimizerDetails
 
 Groups = Sequence[Mapping[str, Any]]
-
-ADAM_LIKE = frozenset(
-    ["adam", "adamw", "nadam", "radam", "adamax", "sparseadam", "rmsprop", "adagrad", "adafactor", "lion"]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +121,7 @@ def _settings(name: str | None, named: OptimizerSpec | None, own: Groups, saved:
         return dict(saved[0]) if saved else {}
     defaults = _defaults(named)
     guess = _guess_name(saved)
-    same = guess is not None and _family(guess) == _family(name)
+    same = guess is not None and family_of(guess) == family_of(name)
     carried = {key: value for key, value in saved[0].items() if key in defaults} if same else {}
     return {**defaults, **carried, **named.settings}
 
@@ -162,7 +159,7 @@ def _details(
         return None
     betas = settings.get("betas")
     return OptimizerDetails(
-        family=_family(name),
+        family=family_of(name),
         betas=(float(betas[0]), float(betas[1])) if betas else None,
         momentum=_float(settings.get("momentum")),
         nesterov=bool(settings.get("nesterov")),
@@ -171,12 +168,6 @@ def _details(
         step=step,
         state_loaded=state_loaded,
     )
-
-
-def _family(name: str | None) -> OptimizerFamily:
-    if name == "sgd":
-        return "sgd"
-    return "adam" if name in ADAM_LIKE else "other"
 
 
 def _step(saved: Mapping[str, Any] | None) -> int | None:

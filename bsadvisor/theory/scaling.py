@@ -13,7 +13,14 @@ SATURATING_POWER: dict[Family, float] = {"sgd": 0.5, "adam": 0.75, "other": 0.5}
 MEAN_ERROR: dict[Family, float] = {"sgd": 1.40, "adam": 1.49, "other": 1.55}
 """exp(mean |log(predicted / tuned)|) of that rule on those points; the square root's for `other`."""
 
+SQUARE_ROOT_ERROR: dict[Family, float] = {"sgd": 1.55, "adam": 1.64, "other": 1.64}
+"""The same of the square root, which needs no noise scale; the larger of both for `other`."""
+
 RANGE_CONFIDENCE = 0.8
+
+WELL_BELOW = 4.0
+"""B counts as well below the noise scale up to a quarter of it: there the local exponent of the gain,
+1 / (1 + B / Bn), is still 0.8 of the linear rule's."""
 
 
 def saturating_power(batch_size: float, anchor: float, noise_scale: float, power: float) -> float:
@@ -36,17 +43,56 @@ def saturating_power(batch_size: float, anchor: float, noise_scale: float, power
     return float(gain**power)
 
 
+def adascale(batch_size: float, anchor: float, noise_scale: float) -> float:
+    """eta(B) / eta(B_0) = (1 + Bn / B_0) / (1 + Bn / B): the best single step of SGD on a quadratic.
+
+    Linear far below the noise scale, flat far above. With a noise variance tr(Sigma) / B_0 at the anchor
+    and S = B / B_0 it is the AdaScale gain (tr(Sigma) / B_0 + |G|^2) / (tr(Sigma) / B + |G|^2).
+
+    Source: McCandlish et al. 2018, equation 2.6; Johnson et al. 2020 (AdaScale), the gain ratio.
+
+    Example:
+        >>> adascale(96, 32, noise_scale=96)
+        2.0
+    """
+    return saturating_power(batch_size, anchor, noise_scale, power=1)
+
+
 def square_root(batch_size: float, anchor: float) -> float:
-    """eta(B) / eta(B_0) = sqrt(B / B_0): the same noise in every update (Krizhevsky 2014)."""
+    """eta(B) / eta(B_0) = sqrt(B / B_0): the same noise eta^2 Sigma / B in every update.
+
+    Source: Krizhevsky 2014 (One weird trick), section 5; Hoffer et al. 2017.
+
+    Example:
+        >>> square_root(8192, 512)
+        4.0
+    """
     return math.sqrt(batch_size / anchor)
 
 
 def linear(batch_size: float, anchor: float) -> float:
-    """eta(B) / eta(B_0) = B / B_0: the same progress per example (Goyal et al. 2017)."""
+    """eta(B) / eta(B_0) = B / B_0: the same progress, and the same noise, per example.
+
+    Source: Goyal et al. 2017, the linear scaling rule.
+
+    Example:
+        >>> linear(8192, 256)
+        32.0
+    """
     return batch_size / anchor
 
 
-def range_factor(family: Family) -> float:
+def noise_dominates_up_to(noise_scale: float) -> float:
+    """The largest batch size that is well below the noise scale: most of its gradient is noise.
+
+    Example:
+        >>> noise_dominates_up_to(2000)
+        500.0
+    """
+    return noise_scale / WELL_BELOW
+
+
+def range_factor(family: Family, errors: dict[Family, float] = MEAN_ERROR) -> float:
     """Factor either side of the rule that holds `RANGE_CONFIDENCE` of its errors.
 
     For normal errors the 80 % half width is 1.606 times the mean absolute error, for Laplace errors
@@ -56,7 +102,7 @@ def range_factor(family: Family) -> float:
         >>> round(range_factor("sgd"), 2)
         1.72
     """
-    return math.exp(math.log(MEAN_ERROR[family]) * math.log(5))
+    return math.exp(math.log(errors[family]) * math.log(5))
 
 
 def half_life_beta(beta: float, batch_size: float, anchor: float) -> float:
@@ -75,5 +121,9 @@ def constant_timescale_decay(weight_decay: float, batch_factor: float, rate_fact
     """AdamW's weight decay that keeps its averaging time, B / (eta lambda), in examples.
 
     Source: Bergsma et al. 2025 (Power Lines).
+
+    Example:
+        >>> constant_timescale_decay(0.1, batch_factor=4, rate_factor=2)
+        0.2
     """
     return weight_decay * batch_factor / rate_factor

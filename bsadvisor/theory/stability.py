@@ -14,11 +14,13 @@ SGD with `dampening` d multiplies g by 1 - d: divide heavy ball's limits by 1 - 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
-from scipy.optimize import brentq
-
 Scheme = Literal["gradient_descent", "heavy_ball", "nesterov", "ema"]
+
+BISECTIONS = 48
+"""To 4e-15 of the interval; a root finder from scipy would cost `bsadvisor scale` half a second to load."""
 
 
 def learning_rate_limit(scheme: Scheme, curvature: float, momentum: float) -> float:
@@ -132,8 +134,16 @@ def mini_batch_limit(
         smallest = step * _gain_per_step(scheme, 0.0, momentum) / batch_size
         return _feedback(top / (1 - top), smallest, dimensions, spread) - 1
 
-    edge = _edge(scheme, momentum)
-    return float(brentq(excess, 0.0, edge * (1 - 1e-12), xtol=edge * 1e-12)) / curvature
+    return _root(excess, _edge(scheme, momentum)) / curvature
+
+
+def _root(rising: Callable[[float], float], end: float) -> float:
+    """Where a rising function passes zero between 0 and `end`, by bisection."""
+    low, high = 0.0, end
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
+    return low
 
 
 def _feedback(largest: float, smallest: float, dimensions: float, spread: float | None) -> float:

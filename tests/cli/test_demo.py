@@ -13,6 +13,7 @@ import pexpect
 import pytest
 
 from bsadvisor import report as reports
+from bsadvisor.scaling_rules import SCALING_RULES
 from tests.cli.conftest import PROGRAM, Run
 
 SECONDS = 30
@@ -79,6 +80,26 @@ def test_the_curvature_and_the_saddle_are_reported(spawn: Run, demo: Path) -> No
     assert report.gradient.noise_scale is not None and report.curvature.learning_rate_limit is not None
     for label in ("B_noise", "largest stable η", "λmin", "saddle"):
         assert label in finished.out
+
+
+def test_every_named_rule_is_judged_at_every_recommended_batch_size(spawn: Run, demo: Path) -> None:
+    spawn("bsadvisor probe demo/model.py --max-examples 512 --no-curvature --output report.json")
+    report = reports.from_json((demo / "report.json").read_text("utf-8"))
+    rules = {rule.name: rule for rule in report.scaling_rules}
+    assert list(rules) == list(SCALING_RULES)
+    for row, root, best in zip(
+        report.recommendations,
+        rules["square_root"].learning_rates,
+        rules["saturating_power"].learning_rates,
+        strict=True,
+    ):
+        assert row.other_rules is not None and row.batch_size == root.batch_size
+        assert root.learning_rate == pytest.approx(row.other_rules.square_root)
+        assert best.over_recommended == pytest.approx(1)
+    asked = "bsadvisor scale --to-batch 64 --report report.json --format json"
+    recommended = json.loads(spawn(asked).out)["recommended"]
+    (row,) = [row for row in report.recommendations if row.batch_size == 64]
+    assert recommended["learning_rate"] == pytest.approx(row.learning_rate)
 
 
 def test_without_curvature_nothing_of_it_is_measured_or_said(spawn: Run, demo: Path) -> None:

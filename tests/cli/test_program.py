@@ -15,6 +15,8 @@ from tests.report.sample import contract_report
 
 HEAVY = ("torch", "numpy", "scipy", "pandas")
 
+SCALE = "scale --to-batch 64 --report report.json"
+
 TAB = "COMP_WORDS='bsadvisor probe --form' COMP_CWORD=2 _BSADVISOR_COMPLETE=complete_bash"
 
 
@@ -38,6 +40,7 @@ def test_only_commands_that_exist_are_offered(spawn: Run) -> None:
     commands = spawn("bsadvisor --help").out.split("Commands:")[1].strip().splitlines()
     assert [line.split()[0] for line in commands] == [
         "probe",
+        "scale",
         "show",
         "explain",
         "schema",
@@ -69,7 +72,9 @@ def test_the_program_starts_in_three_tenths_of_a_second(spawn: Run, command: str
     assert min(processor_seconds(spawn, command) for _ in range(3)) <= 0.3
 
 
-@pytest.mark.parametrize("command", ["--help", "probe --help", "explain", "schema", "show report.json"])
+@pytest.mark.parametrize(
+    "command", ["--help", "probe --help", "explain", "schema", "show report.json", SCALE]
+)
 def test_what_needs_no_model_never_loads_the_heavy_packages(spawn: Run, tmp_path: Path, command: str) -> None:
     (tmp_path / "report.json").write_text(reports.to_json(contract_report()), encoding="utf-8")
     finished = spawn(f"{sys.executable} -X importtime {PROGRAM} {command}")

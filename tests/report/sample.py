@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bsadvisor.advise.pairs import PairInUse
+from bsadvisor.advise.rules import NoiseScales, Rung, judge_rules
 from bsadvisor.values import (
     Anchor,
     CriticalBatchSize,
@@ -186,6 +188,21 @@ def _pair(critical: float, batch_size: int, anchor: int | None, rate: float | No
 
 
 # --- what can be missing ------------------------------------------------------------------------
+
+
+def named_rules() -> Report:
+    """Every named scaling rule at every recommended batch size."""
+    report = contract_report()
+    about = report.target
+    pair = PairInUse(
+        batch_size=about.batch_size, learning_rate=about.learning_rate, optimizer=about.optimizer_details
+    )
+    rungs = [
+        Rung(batch_size=row.batch_size, factor=row.learning_rate_factor, limit=None)
+        for row in report.recommendations
+    ]
+    noise = NoiseScales(own=report.gradient.own_noise_scale)
+    return replace(report, scaling_rules=judge_rules(pair, noise, rungs))
 
 
 def no_learning_rate() -> Report:

@@ -8,6 +8,7 @@ SAMPLES = {
     build.__name__: build
     for build in (
         sample.contract_report,
+        sample.named_rules,
         sample.no_learning_rate,
         sample.no_batch_size,
         sample.keep,

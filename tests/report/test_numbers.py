@@ -88,3 +88,18 @@ def test_factors_counts_and_shares_read_as_in_the_readme() -> None:
     assert numbers.percent(0.99999) == "99.999 %"
     assert numbers.share(0.4123) == "41 %"
     assert numbers.seconds(6.24) == "6.2"
+
+
+@pytest.mark.parametrize(
+    ("decay", "text"),
+    [
+        (0.9, "0.9"),
+        (0.999**8, "0.992"),
+        (0.999 ** (1 / 16), "0.999937"),
+        (0.9999 ** (1 / 64), "0.9999984"),
+        (0.2, "0.2"),
+        (0.0, "0"),
+    ],
+)
+def test_a_beta_shows_how_far_it_is_from_one(decay: float, text: str) -> None:
+    assert numbers.beta(decay) == text
