@@ -151,7 +151,7 @@ def _recommend(
         pair,
         critical=critical.value,
         noise_scale=noise_scale.value,
-        dataset_size=target.dataset_size,
+        dataset_size=about.dataset_size,
         limit=limit,
     )
 
