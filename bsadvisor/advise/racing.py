@@ -24,7 +24,7 @@ APART = 4
 
 MOST_BATCH_SIZES = 5
 
-RATIO = 2.0
+RATIO = 1.8
 """Of neighbouring learning rates."""
 
 MOST_EXTENSIONS = 6
@@ -38,16 +38,16 @@ CONFIDENCE = 0.9
 WIDE_ENOUGH = 2.0
 """High over low end of the critical batch size at which no further seeds are run."""
 
-MOST_RUNS = 5
+MOST_RUNS = 6
 """With the chosen rate of one batch size."""
 
-MORE_SEEDS = 0.4
+MORE_SEEDS = 0.25
 """Share of all examples that may go to further seeds."""
 
 MOST_TIMED = 3
 """Learning rates of one batch size."""
 
-FEWEST_STEPS = 10
+FEWEST_STEPS = 20
 """A batch size that would be there sooner is not tried: its steps would say more of the restart than of it."""
 
 WORSE = 1.25
@@ -131,7 +131,7 @@ def _opening(course: Course, rate: float) -> Heat:
     return Heat(
         batch_size=course.batch_size,
         learning_rates=(rate / RATIO, rate, rate * RATIO),
-        seeds=(course.seeds.search,),
+        seeds=course.seeds.search[:1],
         target_loss=course.target_loss,
         pace_setter=rate,
         expected_steps=course.horizon,
@@ -170,15 +170,18 @@ def _too_easy(course: Course, home: Line, results: Sequence[HeatResult]) -> bool
 
 
 def _search(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
-    """A rate beyond those tried, while the best may lie there."""
-    if not line.searched or line.edge == 0 or line.timed:
+    """A rate beyond those tried, while the best may lie there; then the close ones on other data."""
+    if not line.searched or line.timed:
         return None
+    if line.edge == 0:
+        steps = line.curve.best_steps if line.has_arrived else 0.0
+        return _heat(line.batch_size, line.close, course.seeds.search[1:], leg, steps) if line.close else None
     tried = sum(result.heat.batch_size == line.batch_size for result in leg)
     if tried > MOST_EXTENSIONS:
         return None
     end = line.rates[0] if line.edge < 0 else line.rates[-1]
     expected = line.steps[line.best] if line.has_arrived else leg[-1].heat.expected_steps * 2
-    return _heat(line.batch_size, (end * RATIO**line.edge,), (course.seeds.search,), leg, expected)
+    return _heat(line.batch_size, (end * RATIO**line.edge,), course.seeds.search[:1], leg, expected)
 
 
 def _timing(course: Course, line: Line, leg: Sequence[HeatResult], lines: dict[int, Line]) -> Heat | None:
@@ -189,10 +192,10 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult], lines: dict[i
     if not line.timed:
         seeds = course.seeds.timing[: 1 if rate in line.rates else 2]
         return _heat(line.batch_size, (rate,), seeds, leg, curve.best_steps)
-    if len(line.timed) > MOST_TIMED or len(line.log_steps) > 2:
+    if len(line.timed) > MOST_TIMED or len(line.timed_log_steps) > 2:
         return None
     lowest = min(line.timed)
-    took = math.exp(mean(line.log_steps)) if line.log_steps else math.inf
+    took = math.exp(mean(line.timed_log_steps)) if line.timed_log_steps else math.inf
     if (line.chosen != lowest and line.chosen is not None) or took < WORSE * curve.best_steps:
         return None
     return _heat(line.batch_size, (lowest / RATIO**0.5,), course.seeds.timing, leg, curve.best_steps)
@@ -213,19 +216,22 @@ def _another_batch_size(course: Course, lines: dict[int, Line], leg: Sequence[He
     centre, half = _expected_rate(course, known, size), math.sqrt(RATIO)
     expected = fit.steps(size) if fit else _first_guess(known[course.batch_size], size)
     rates = (centre / half, centre * half)
-    return _heat(size, rates, (course.seeds.search,), leg, expected)
+    return _heat(size, rates, course.seeds.search[:1], leg, expected)
 
 
 def _larger(course: Course, lines: dict[int, Line], fit: StepsCurve | None) -> int | None:
+    """The next larger batch size, where even the least critical batch size that is possible makes it pay."""
     top = max(lines)
-    size = next((top * factor for factor in (APART, 2) if top * factor <= course.largest), None)
+    size = next((top * factor for factor in (APART, 2) if _can_be_judged(course, top * factor, fit)), None)
     if size is None or top == course.batch_size:
         return size
     critical = fit.critical.low if fit and len(lines) > 2 else None
-    if fit and fit.steps(size) < FEWEST_STEPS:
-        return None
     saves = critical is not None and training_cost.steps_factor(size, top, critical) <= SAVES_STEPS
     return size if saves else None
+
+
+def _can_be_judged(course: Course, size: int, fit: StepsCurve | None) -> bool:
+    return size <= course.largest and (fit is None or fit.steps(size) >= FEWEST_STEPS)
 
 
 def _smaller(course: Course, lines: dict[int, Line], fit: StepsCurve | None) -> int | None:

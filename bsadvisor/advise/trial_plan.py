@@ -11,7 +11,7 @@ from bsadvisor.advise.racing import Course, next_heat
 from bsadvisor.theory.rate_curve import USUAL_CURVATURE
 from bsadvisor.values import BranchResult, Heat, HeatResult, TrialPlan
 
-SLOWER = 1.3
+SLOWER = 1.2
 """A run that is slower than the best is given up at so many times its steps."""
 
 MOST_HEATS = 60
@@ -25,7 +25,7 @@ USUAL_CRITICAL = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Steps to the target by batch size and learning rate, as the predictions have it."""
+    """A run whose loss falls as exp(-steps / horizon) with the best pair of the batch size in use."""
 
     course: Course
     critical: float
@@ -34,27 +34,31 @@ class World:
     scatter: tuple[float, ...] = (-0.06, 0.05, 0.0, -0.04, 0.05)
     """Of log steps, by seed."""
 
-    def steps(self, batch_size: int, rate: float, seed: int) -> float:
+    def steps(self, batch_size: int, rate: float, seed: int, target_loss: float) -> float:
         """S(B) of the hyperbola, times what a learning rate beside the best costs."""
+        home = 1 + self.critical / self.course.batch_size
+        least = -self.course.horizon * math.log(target_loss) * (1 + self.critical / batch_size) / home
+        return least * self.excess(batch_size, rate) * math.exp(self.scatter[seed % len(self.scatter)])
+
+    def excess(self, batch_size: int, rate: float) -> float:
+        """Steps over those with the best learning rate."""
         best = expected_rate(
             {self.course.batch_size: self.best_rate},
             batch_size,
             family=self.course.family,
             noise_scale=self.critical,
         )
-        home = 1 + self.critical / self.course.batch_size
-        least = self.course.horizon * (1 + self.critical / batch_size) / home
-        chance = self.scatter[seed % len(self.scatter)]
-        return least * math.exp(USUAL_CURVATURE * math.log(rate / best) ** 2 + chance)
+        return math.exp(USUAL_CURVATURE * math.log(rate / best) ** 2)
 
     def run(self, heat: Heat) -> HeatResult:
         """As a real heat would end."""
+        target = heat.target_loss or math.exp(-1 / self.excess(heat.batch_size, heat.pace_setter))
         runs = [(rate, seed) for rate in heat.learning_rates for seed in heat.seeds]
-        steps = [self.steps(heat.batch_size, rate, seed) for rate, seed in runs]
+        steps = [self.steps(heat.batch_size, rate, seed, target) for rate, seed in runs]
         longest = SLOWER * min(steps)
         return HeatResult(
             heat=heat,
-            target_loss=heat.target_loss or 0.5,
+            target_loss=target,
             start_loss=1.0,
             branches=tuple(
                 BranchResult(
@@ -63,7 +67,7 @@ class World:
                     outcome="reached" if own <= longest else "slower",
                     steps=own,
                     steps_taken=math.ceil(min(own, longest) * 1.1),
-                    final_log_loss=math.log(0.5),
+                    final_log_loss=math.log(target),
                 )
                 for (rate, seed), own in zip(runs, steps, strict=True)
             ),

@@ -18,7 +18,7 @@ SPACING = 1.1
 FIRST_LOOK = 0.2
 """Share of the expected steps after which the losses are looked at for the first time."""
 
-SLOWER = 1.3
+SLOWER = 1.2
 """A run is given up at so many times the steps of the best learning rate."""
 
 HOPELESS = math.log(20.0)

@@ -1,0 +1,155 @@
+"""A trial's strategy in worlds whose every answer is known, played through without training anything."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+
+from bsadvisor.advise.racing import Course, legs, next_heat
+from bsadvisor.advise.trial_plan import World, plan_trial
+from bsadvisor.advise.trial_stats import trial_stats
+from bsadvisor.values import BranchResult, Heat, HeatResult, TrialStats
+
+COURSE = Course(
+    batch_size=32,
+    learning_rate=0.1,
+    smallest=1,
+    largest=100_000,
+    horizon=200,
+    target_loss=None,
+    family="sgd",
+    noise_scale=None,
+    seed=0,
+)
+
+
+def play(world: World, most: int = 80) -> list[HeatResult]:
+    """All heats of a trial, in order."""
+    results: list[HeatResult] = []
+    while (heat := next_heat(world.course, results)) is not None:
+        assert len(results) < most, "the strategy does not end"
+        assert all(size >= world.course.smallest for size in [heat.batch_size])
+        assert heat.batch_size <= world.course.largest
+        results.append(world.run(heat))
+    return results
+
+
+def stats(world: World) -> TrialStats:
+    return trial_stats(
+        world.course, play(world), evaluation_examples=1, stopped_by="precision", notes=()
+    )
+
+
+def world(critical: float = 100.0, best_rate: float = 0.12, **course: object) -> World:
+    return World(course=replace(COURSE, **course), critical=critical, best_rate=best_rate)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("critical", [20, 100, 500])
+@pytest.mark.parametrize("best_rate", [0.05, 0.12, 0.3])
+def test_the_critical_batch_size_of_a_hyperbola_is_found(critical: float, best_rate: float) -> None:
+    found = stats(world(critical, best_rate))
+    estimate = found.measured_critical_batch_size
+    assert estimate.value == pytest.approx(critical, rel=0.35)
+    assert (estimate.low or 0) <= critical <= (estimate.high or math.inf)
+    assert found.fits and len(found.curve) >= 3
+
+
+def test_every_batch_size_ends_with_a_rate_close_to_its_best() -> None:
+    truth = world(100, 0.12)
+    for point in stats(truth).curve:
+        took = truth.excess(point.batch_size, point.learning_rate)
+        assert took < 1.06
+        assert point.learning_rate_low is not None and point.learning_rate_high is not None
+        assert point.learning_rate_low < point.learning_rate < point.learning_rate_high
+
+
+def test_a_pair_far_from_tuned_hands_the_target_over_to_a_better_one() -> None:
+    results = play(world(100, best_rate=3.0))
+    assert len(legs(results)) > 1
+    setter = legs(results)[-1][0].heat.pace_setter
+    assert setter > 1.0, "the pace setter is near the best rate"
+    found = stats(world(100, best_rate=3.0))
+    assert found.steps_in_use is None and "sets the target" in found.notes[0]
+
+
+def test_a_given_target_is_kept() -> None:
+    results = play(world(100, best_rate=3.0, target_loss=0.5))
+    assert {result.heat.target_loss for result in results} == {0.5}
+
+
+def test_the_same_results_lead_to_the_same_heats() -> None:
+    assert [result.heat for result in play(world())] == [result.heat for result in play(world())]
+
+
+def test_batch_sizes_stay_within_the_data_and_are_multiples_of_the_devices() -> None:
+    results = play(world(1000, smallest=8, largest=300))
+    sizes = {result.heat.batch_size for result in results}
+    assert max(sizes) <= 300 and all(size % 8 == 0 for size in sizes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cliff(World):
+    """Above a rate, every run blows up."""
+
+    edge: float
+
+    def run(self, heat: Heat) -> HeatResult:
+        result = World.run(self, heat)
+        return replace(
+            result,
+            branches=tuple(
+                replace(branch, outcome="diverged", steps=None, final_log_loss=None)
+                if branch.learning_rate > self.edge
+                else branch
+                for branch in result.branches
+            ),
+        )
+
+
+def test_rates_that_blow_up_are_counted_and_never_recommended() -> None:
+    cliff = Cliff(course=COURSE, critical=100.0, best_rate=0.15, edge=0.16)
+    found = stats(cliff)
+    assert found.curve and all(point.learning_rate <= 0.16 for point in found.curve)
+    tried = [tried for point in found.curve for tried in point.tried]
+    assert any(one.outcome == "diverged" and one.steps is None for one in tried)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desert(World):
+    """The loss goes down nowhere."""
+
+    def run(self, heat: Heat) -> HeatResult:
+        branch = BranchResult(
+            learning_rate=0.0, seed=0, outcome="out_of_reach", steps=None, steps_taken=9, final_log_loss=0.1
+        )
+        return HeatResult(
+            heat=heat,
+            target_loss=None,
+            start_loss=1.0,
+            branches=tuple(
+                replace(branch, learning_rate=rate, seed=seed)
+                for rate in heat.learning_rates
+                for seed in heat.seeds
+            ),
+        )
+
+
+@pytest.mark.parametrize("target", [None, 0.5])
+def test_a_loss_that_goes_down_nowhere_is_given_up_with_what_was_tried(target: float | None) -> None:
+    desert = Desert(course=replace(COURSE, target_loss=target), critical=100.0, best_rate=0.1)
+    found = stats(desert)
+    assert found.target_loss is None and not found.curve
+    assert "any learning rate tried: " in found.notes[-1]
+    assert len(play(desert)) <= 5
+
+
+def test_a_plan_counts_what_the_strategy_would_run() -> None:
+    plan = plan_trial(
+        COURSE, critical=100.0, step_seconds=lambda size: 0.001 + 1e-5 * size, evaluation_seconds=0.01
+    )
+    results = play(World(course=COURSE, critical=100.0, best_rate=0.12))
+    assert plan.runs == sum(len(result.branches) for result in results)
+    assert plan.examples == sum(result.examples for result in results)
+    assert plan.seconds > plan.examples * 1e-5 and 32 in plan.batch_sizes

@@ -1,0 +1,145 @@
+"""A heat: who arrives, who is given up, who blew up, on loss curves that are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from bsadvisor.measure.branches import Branch
+from bsadvisor.measure.heat import HeatStoppedError, run_heat
+from bsadvisor.values import BranchResult, Heat, HeatResult
+
+Curve = Callable[[float], float]
+"""Loss by steps."""
+
+HEAT = Heat(
+    batch_size=8,
+    learning_rates=(1.0, 2.0),
+    seeds=(0,),
+    target_loss=0.5,
+    pace_setter=1.0,
+    expected_steps=100,
+    max_steps=400,
+)
+
+
+@dataclass(kw_only=True)
+class Curves:
+    """Branches whose losses follow curves, by learning rate."""
+
+    by_rate: dict[float, Curve]
+    branches: Sequence[Branch]
+    step: int = 0
+    looks: list[int] = field(default_factory=list)
+
+    def advance(self, steps: int) -> None:
+        assert steps > 0
+        self.step += steps
+
+    def losses(self) -> list[float]:
+        self.looks.append(self.step)
+        return [self.by_rate[branch.learning_rate](self.step) for branch in self.branches]
+
+    def keep(self, kept: Sequence[int]) -> None:
+        self.branches = [self.branches[place] for place in kept]
+
+
+def falling(steps: float, floor: float = 0.0) -> Curve:
+    """Halves the excess over the floor after `steps`."""
+    return lambda step: floor + (1 - floor) * 0.5 ** (step / steps)
+
+
+def run(curves: dict[float, Curve], heat: Heat = HEAT, stop_after: int | None = None) -> HeatResult:
+    made: list[Curves] = []
+
+    def start(branches: Sequence[Branch]) -> Curves:
+        made.append(Curves(by_rate=curves, branches=list(branches)))
+        return made[0]
+
+    return run_heat(
+        heat,
+        start,
+        1.0,
+        should_stop=lambda: stop_after is not None and bool(made) and made[0].step >= stop_after,
+        progress=lambda step: None,
+    )
+
+
+def by_rate(result: HeatResult) -> dict[float, BranchResult]:
+    return {branch.learning_rate: branch for branch in result.branches}
+
+
+def test_steps_are_read_off_between_looks() -> None:
+    found = by_rate(run({1.0: falling(83), 2.0: falling(91)}))
+    assert found[1.0].outcome == found[2.0].outcome == "reached"
+    assert found[1.0].steps == pytest.approx(83, rel=0.02)
+    assert found[2.0].steps == pytest.approx(91, rel=0.02)
+    assert found[1.0].steps_taken < 1.3 * 83
+
+
+def test_a_run_that_is_clearly_slower_is_given_up_and_extrapolated() -> None:
+    found = by_rate(run({1.0: falling(50), 2.0: falling(150)}))
+    assert found[2.0].outcome == "slower"
+    assert found[2.0].steps == pytest.approx(150, rel=0.1)
+    assert found[2.0].steps_taken < 80
+
+
+def test_a_run_that_blows_up_is_counted_as_such() -> None:
+    found = by_rate(run({1.0: falling(50), 2.0: lambda step: math.nan if step > 20 else 1.0}))
+    assert found[2.0].outcome == "diverged" and found[2.0].steps is None
+    found = by_rate(run({1.0: falling(50), 2.0: lambda step: 1e3}))
+    assert found[2.0].outcome == "diverged"
+
+
+def test_a_spike_on_the_way_is_no_divergence() -> None:
+    spiky = lambda step: 5.0 if 20 < step < 30 else falling(60)(step)  # noqa: E731
+    found = by_rate(run({1.0: falling(80), 2.0: spiky}))
+    assert found[2.0].outcome == "reached" and found[2.0].steps == pytest.approx(60, rel=0.05)
+
+
+def test_one_lucky_look_is_no_arrival() -> None:
+    lucky = lambda step: 0.4 if 30 < step < 33 else falling(100)(step)  # noqa: E731
+    found = by_rate(run({1.0: falling(100), 2.0: lucky}))
+    assert found[2.0].steps == pytest.approx(100, rel=0.1)
+
+
+def test_a_target_below_the_floor_is_out_of_reach() -> None:
+    found = by_rate(run({1.0: falling(20, floor=0.6), 2.0: falling(30, floor=0.6)}))
+    assert {branch.outcome for branch in found.values()} == {"out_of_reach"}
+    assert all(branch.steps is None and branch.steps_taken == 400 for branch in found.values())
+
+
+def test_the_pace_setter_sets_the_target() -> None:
+    result = run({1.0: falling(100), 2.0: falling(60)}, replace(HEAT, target_loss=None))
+    assert result.target_loss == pytest.approx(0.5, rel=0.02)
+    found = by_rate(result)
+    assert found[1.0].steps == pytest.approx(100, rel=0.05)
+    assert found[2.0].steps == pytest.approx(60, rel=0.05)
+
+
+def test_a_slow_rate_is_known_as_well_when_the_target_is_only_set_later() -> None:
+    result = run({1.0: falling(100), 2.0: falling(300)}, replace(HEAT, target_loss=None))
+    assert by_rate(result)[2.0].outcome == "slower"
+
+
+def test_a_pace_setter_that_goes_nowhere_sets_no_target() -> None:
+    result = run({1.0: lambda step: 1.1, 2.0: falling(60)}, replace(HEAT, target_loss=None))
+    assert result.target_loss is None
+
+
+def test_a_target_that_the_checkpoint_is_below_already_is_none() -> None:
+    result = run({1.0: falling(50), 2.0: falling(50)}, replace(HEAT, target_loss=1.5))
+    assert result.target_loss is None
+
+
+def test_a_heat_that_is_stopped_counts_for_nothing() -> None:
+    with pytest.raises(HeatStoppedError):
+        run({1.0: falling(50), 2.0: falling(50)}, stop_after=30)
+
+
+def test_examples_are_those_of_all_runs() -> None:
+    result = run({1.0: falling(50), 2.0: falling(60)})
+    assert result.examples == 8 * sum(branch.steps_taken for branch in result.branches)
