@@ -29,7 +29,7 @@ MIN_CHUNKS, CHUNKS = 4, 8
 MAX_MOVES = 8
 """Steps from 4^-9 to 4^9 of the first guess, which takes a tenth off the loss to first order, are tried."""
 
-NODES = (1 / 16, 1 / 2, 2.0)
+NODES = (1 / 2, 2.0)
 """Of the best step tried: where the line is seen too, beside its factors of 4."""
 
 MAX_EXTENSIONS = 4

@@ -21,8 +21,8 @@ from bsadvisor.theory.noise_scale import Array, t_quantile
 DIRECTIONS = 8
 """Chunks whose updates show the curvature of the noise."""
 
-READERS = 2
-"""Chunks on which the ends of one direction's steps are read: the next ones, never its own."""
+READERS = 1
+"""Chunks on which the ends of one direction's steps are read: the next ones, never its own. Two do no better."""
 
 KEPT_PARAMETERS = 2**20
 """Of models up to this size the chunks' gradients are kept, instead of being computed for every round."""
