@@ -29,7 +29,7 @@ MIN_CHUNKS, CHUNKS = 4, 8
 MAX_MOVES = 8
 """Steps from 4^-9 to 4^9 of the first guess, which takes a tenth off the loss to first order, are tried."""
 
-NODES = (1 / 16, 1 / 2, 2.0)
+NODES = (1 / 2, 2.0)
 """Of the best step tried: where the line is seen too, beside its factors of 4."""
 
 MAX_EXTENSIONS = 4
@@ -135,8 +135,9 @@ def best_step(
     Raises:
         DataError: the loss at the checkpoint is not finite.
 
-    Cost: about 20 forward passes over the tried examples (at most 31) and 2 or 3 gradients of them: up to
-        as much as the gradients of 4,096 examples; one copy of the parameters and the gradient of one batch.
+    Cost: about 20 forward passes over the tried examples (at most 31) and 1 to 3 gradients of them: up to
+        as much as the gradients of 4,096 examples; one copy of the parameters and the gradient of one batch,
+        or of a small model the gradients of all.
     """
     name: Literal["gradient", "optimizer"] = "gradient" if problem.preconditioner is None else "optimizer"
     with (
@@ -149,7 +150,7 @@ def best_step(
         if len(ready) < MIN_CHUNKS or should_stop():
             return None
         trial = StepTrial(problem, ready, mean, size=tried.size, seed=seed, origin=origin)
-        start = trial.losses(0.0)
+        start, slopes = trial.start()
         if not np.isfinite(start).all():
             raise DataError(
                 "the loss is not finite on some of the examples on which steps are tried",
@@ -159,7 +160,7 @@ def best_step(
         slope = (mean.slope or 0.0) + mean.trace / (problem.data.size or math.inf)
         if mean.slope is None or mean.slope <= 0:
             return BestStep(direction=name, loss=loss, confidence=confidence)
-        search = _Search(trial, start, slope, should_stop)
+        search = _Search(trial, start, slopes, slope, should_stop)
         if not search.run():
             return None
         if search.noise is None:
@@ -177,14 +178,21 @@ def best_step(
 class _Search:
     """Tries steps until the best one at every batch size lies between two of them."""
 
-    def __init__(self, trial: StepTrial, start: Array, slope: float, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        trial: StepTrial,
+        start: Array,
+        own_slopes: Array,
+        slope: float,
+        should_stop: Callable[[], bool],
+    ) -> None:
         self._trial = trial
         self._start = start
         self._slope = slope
         self._slope_error = trial.mean.slope_error
         self._should_stop = should_stop
         self._tried: dict[float, Array] = {}
-        self._own_slopes = trial.slopes()
+        self._own_slopes = own_slopes
         self.noise: Array | None = None
         """None where every step ended at a loss that is not finite."""
 

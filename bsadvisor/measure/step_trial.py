@@ -21,8 +21,11 @@ from bsadvisor.theory.noise_scale import Array, t_quantile
 DIRECTIONS = 8
 """Chunks whose updates show the curvature of the noise."""
 
-READERS = 2
-"""Chunks on which the ends of one direction's steps are read: the next ones, never its own."""
+READERS = 1
+"""Chunks on which the ends of one direction's steps are read: the next ones, never its own. Two do no better."""
+
+KEPT_PARAMETERS = 2**20
+"""Of models up to this size the chunks' gradients are kept, instead of being computed for every round."""
 
 LEVEL = 0.95
 """Of the intervals from which standard errors are taken: any would do."""
@@ -91,18 +94,28 @@ class StepTrial:
         ahead = (np.arange(count) - np.arange(min(DIRECTIONS, count))[:, None]) % count
         self.seen = (ahead > 0) & (ahead <= READERS)
         """(J, C) whether a direction's steps are read on a chunk."""
+        few = sum(part.numel() for part in problem.parameters.values()) <= KEPT_PARAMETERS
+        self._num_kept = len(self.seen) if few else 0
+        self._kept: list[Parts] = []
+        """Gradients of the first chunks."""
 
     def losses(self, rate: float) -> Array:
         """(C,) at theta - eta D g."""
         self._move(rate)
         return self._read(range(len(self.batches))).cpu().double().numpy()
 
-    def slopes(self) -> Array:
-        """(C,) what each chunk's loss falls per unit of eta, at eta = 0."""
+    def start(self) -> tuple[Array, Array]:
+        """(C,) the losses at eta = 0, and (C,) what each falls there per unit of eta."""
         self._move(0.0)
-        found = [self._slope(self._gradient(number)) for number in range(len(self.batches))]
-        values: Array = torch.stack(found).cpu().double().numpy() / self.mean.weight
-        return values
+        losses, slopes = [], []
+        for number in range(len(self.batches)):
+            loss, own = self._gradient(number)
+            losses.append(loss)
+            slopes.append(self._slope(own))
+            if number < self._num_kept:
+                self._kept.append(own)
+        found: Array = torch.stack([*losses, *slopes]).cpu().double().numpy()
+        return found[: len(losses)], found[len(losses) :] / self.mean.weight
 
     def noise(self, rate: float) -> Array:
         """(J, C) curvature of chunk c's loss along the noise of one example, as chunk j's update shows it.
@@ -118,8 +131,11 @@ class StepTrial:
 
     def _around(self, rate: float, number: int) -> Tensor:
         """(readers,) mean loss at the ends of g + e and g - e, with e as noisy as the update of a chunk."""
-        self._move(0.0)
-        own = self._gradient(number)
+        if number < len(self._kept):
+            own = self._kept[number]
+        else:
+            self._move(0.0)
+            _, own = self._gradient(number)
         readers = self.seen[number].nonzero()[0].tolist()
         total = torch.zeros(len(readers), device=self.problem.device)
         for sign in (1, -1):
@@ -137,20 +153,23 @@ class StepTrial:
         """To theta - eta D (g + share * (own - g)); no direction is formed."""
         with torch.no_grad():
             for (name, parameter), origin in zip(self.problem.parameters.items(), self._origin, strict=True):
-                parameter.copy_(origin)
-                self._add(parameter, name, self.mean.total[name], -rate * (1 - share) / self.mean.weight)
+                factor = -rate * (1 - share) / self.mean.weight
+                self._step(parameter, origin, name, self.mean.total[name], factor)
                 if own is not None:
-                    self._add(parameter, name, own[name], -rate * share)
+                    self._step(parameter, parameter, name, own[name], -rate * share)
 
-    def _add(self, parameter: Tensor, name: str, part: Tensor | None, factor: float) -> None:
+    def _step(self, parameter: Tensor, start: Tensor, name: str, part: Tensor | None, factor: float) -> None:
+        """parameter = start + factor * D part, in one pass over memory."""
         diagonal = self.problem.preconditioner
         if part is None or factor == 0:
+            if parameter is not start:
+                parameter.copy_(start)
             return
         step = part.to(parameter.dtype)
         if diagonal is None:
-            parameter.add_(step, alpha=factor)
+            torch.add(start, step, alpha=factor, out=parameter)
         else:
-            parameter.addcmul_(diagonal[name].to(parameter.dtype), step, value=factor)
+            torch.addcmul(start, diagonal[name].to(parameter.dtype), step, value=factor, out=parameter)
 
     def _read(self, chunks: Sequence[int]) -> Tensor:
         """Losses of some chunks where the parameters are now; nothing is synchronised."""
@@ -161,11 +180,12 @@ class StepTrial:
             ]
         return torch.stack(found)
 
-    def _gradient(self, number: int) -> Parts:
+    def _gradient(self, number: int) -> tuple[Tensor, Parts]:
+        """A chunk's loss and gradient where the parameters are now."""
         with buffers_kept(self.problem.model):
             loss = self._function.loss_with_graph(self.batches[number], number)
             found = gradients_of(loss, self.problem.parameters)
-        return {
+        return loss.detach().float().reshape(()), {
             name: part.to_dense() if part is not None and part.is_sparse else part
             for name, part in found.items()
         }

@@ -99,6 +99,13 @@ def test_the_curvature_of_the_noise_may_vary_from_example_to_example() -> None:
     assert found.noise_scale.value == pytest.approx(world.noise_scale, rel=0.35)
 
 
+def test_gradients_that_are_kept_are_those_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = bent_quadratic("definite")
+    kept = find(world)
+    monkeypatch.setattr("bsadvisor.measure.step_trial.KEPT_PARAMETERS", 0)
+    assert kept is not None and find(world) == kept
+
+
 def test_a_step_too_long_for_the_parabola_is_seen() -> None:
     """|w|^4 at distance one, which is flat about its best step 1 / 4; by its curvature that were 1 / 12."""
     point = torch.zeros(6)
