@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
-from torch.utils._pytree import tree_map
+from torch import Tensor
 
 from bsadvisor.measure.branches import Branch, Branches, Ground, SequentialBranches
 from bsadvisor.measure.epochs import Epochs
-from bsadvisor.measure.problem import Problem
+from bsadvisor.measure.vectorized import Vectorized, stacked, vectorized
 
 ELEMENTWISE = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta")
 """Optimizers of torch that treat every number by itself, with steps in proportion to the learning rate."""
 
-MOST_PARAMETERS = 200_000
-"""Above this the passes themselves take longer than their overhead."""
-
-MOST_PARAMETERS_ON_DEVICE = 2_000_000
-
 MANY = 6
 """Fewer runs than this are faster one after the other."""
-
-TOLERANCE = 1e-4
 
 
 class StackedBranches:
@@ -38,14 +28,16 @@ class StackedBranches:
     step is then stretched to its own, which is the same for the optimizers in `ELEMENTWISE`.
 
     Args:
-        ground: whose target `can_stack`.
+        ground: of the branches.
+        many: from `stacking`.
         branches: to run.
         batch_size: examples per step of each.
 
     Cost: per run, the parameters twice, their gradients and the optimizer's state.
     """
 
-    def __init__(self, ground: Ground, branches: Sequence[Branch], batch_size: int) -> None:
+    def __init__(self, ground: Ground, many: Vectorized, branches: Sequence[Branch], batch_size: int) -> None:
+        self._many = many
         self._ground, self._batch_size, self._branches = ground, batch_size, list(branches)
         self._step = 0
         self._orders = {branch.seed: Epochs(ground.examples, branch.seed) for branch in branches}
@@ -60,8 +52,11 @@ class StackedBranches:
     def advance(self, steps: int) -> None:
         """So many steps of every run."""
         for _ in range(steps):
-            losses = self._losses(self._read(), in_dims=0)
-            losses.sum().backward()
+            _, gradients = self._many.gradients(
+                self._by_name(), self._read(), stacked_parameters=True, stacked_batch=True
+            )
+            for name, parameter in zip(self._names, self._parameters, strict=True):
+                parameter.grad = gradients[name] if name in self._many.reached else None
             if self._ground.trainer.clip_grad_norm is not None:
                 self._clip(self._ground.trainer.clip_grad_norm)
             self._take_step()
@@ -71,11 +66,11 @@ class StackedBranches:
         """Of every run, on the examples of the evaluation."""
         ground, weights = self._ground, 0.0
         total = torch.zeros(len(self._branches), dtype=torch.float64)
-        with torch.no_grad():
-            for batch in ground.evaluation:
-                weight = ground.weight(batch)
-                total += weight * self._losses(batch, in_dims=None).double().cpu()
-                weights += weight
+        for batch in ground.evaluation:
+            weight = ground.weight(batch)
+            found = self._many.losses(self._by_name(), batch, stacked_parameters=True, stacked_batch=False)
+            total += weight * found.double().cpu()
+            weights += weight
         return [float(loss) / weights for loss in total]
 
     def keep(self, kept: Sequence[int]) -> None:
@@ -113,12 +108,10 @@ class StackedBranches:
         groups = {seed: order.batch(self._step, self._batch_size) for seed, order in self._orders.items()}
         fetched = zip(groups, self._ground.problem.data.fetch(list(groups.values())), strict=True)
         batches = dict(fetched)
-        parts = [batches[branch.seed] for branch in self._branches]
-        return tree_map(lambda *tensors: torch.stack(tensors), *parts)
+        return stacked([batches[branch.seed] for branch in self._branches])
 
-    def _losses(self, batch: Any, *, in_dims: int | None) -> Tensor:
-        parameters = {f"model.{name}": p for name, p in zip(self._names, self._parameters, strict=True)}
-        return stacked_losses(self._ground.problem, parameters, batch, batch_dims=in_dims)
+    def _by_name(self) -> dict[str, Tensor]:
+        return dict(zip(self._names, self._parameters, strict=True))
 
     def _clip(self, most: float) -> None:
         """The gradient of each run to a norm of at most `most`."""
@@ -140,80 +133,25 @@ class StackedBranches:
                 parameter.grad = None
 
 
-def branches_for(ground: Ground, branches: Sequence[Branch], batch_size: int, *, stack: bool) -> Branches:
-    """Stacked where that was found to give the same and the whole batch fits."""
-    if stack and batch_size <= ground.micro_batch and len(branches) >= MANY:
-        return StackedBranches(ground, branches, batch_size)
+def branches_for(
+    ground: Ground, branches: Sequence[Branch], batch_size: int, many: Vectorized | None
+) -> Branches:
+    """All at once where that is known to be the same, pays, and the whole batch fits."""
+    if many is not None and batch_size <= ground.micro_batch and len(branches) >= MANY:
+        return StackedBranches(ground, many, branches, batch_size)
     return SequentialBranches(ground, branches, batch_size)
 
 
-def can_stack(ground: Ground) -> bool:
-    """Whether stacked runs are the same as sequential ones: tried on one small batch.
-
-    Models with buffers, with random numbers in their forward pass, or with operations that `vmap` does not
-    know are run sequentially; so are large ones.
-    """
+def stacking(ground: Ground) -> Vectorized | None:
+    """What runs many branches at once; None where they would not be the same as one after the other."""
     problem = ground.problem
-    most = MOST_PARAMETERS if problem.device.type == "cpu" else MOST_PARAMETERS_ON_DEVICE
-    if sum(parameter.numel() for parameter in problem.parameters.values()) > most:
-        return False
     optimizer = ground.optimizer(1e-3, ground.batch_in_use or 1)
     listed = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if type(optimizer) not in {getattr(torch.optim, name) for name in ELEMENTWISE}:
-        return False
-    if any(True for _ in problem.model.buffers()) or ground.reduction == "sum":
-        return False
-    return {id(p) for p in problem.parameters.values()} <= listed and _agree(problem, ground)
-
-
-def _agree(problem: Problem, ground: Ground) -> bool:
-    """Losses and gradients of two stacked copies against the model's own."""
-    batch = next(problem.data.fetch([ground.examples[:4]]))
-    before = torch.get_rng_state()
-    own = problem.loss(batch)
-    gradients = torch.autograd.grad(own, list(problem.parameters.values()), allow_unused=True)
-    names = [f"model.{name}" for name in problem.parameters]
-    copies = [p.detach().expand(2, *p.shape).clone().requires_grad_() for p in problem.parameters.values()]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # `vmap` warns where it falls back to a slow loop
-            losses = stacked_losses(problem, dict(zip(names, copies, strict=True)), batch, batch_dims=None)
-        found = torch.autograd.grad(losses.sum(), copies, allow_unused=True)
-    except Exception:  # whatever the user's code or torch says of tensors that it cannot work with
-        return False
-    if not torch.equal(before, torch.get_rng_state()):
-        return False
-    return torch.allclose(losses, own.expand(2), rtol=TOLERANCE) and all(
-        (one is None) == (many is None)
-        and (one is None or many is None or torch.allclose(many, one.expand_as(many), TOLERANCE, 1e-6))
-        for one, many in zip(gradients, found, strict=True)
-    )
-
-
-def stacked_losses(
-    problem: Problem, parameters: dict[str, Tensor], batch: Any, *, batch_dims: int | None
-) -> Tensor:
-    """(R,) losses of R sets of parameters, each on its own batch (0) or all on the same one (None)."""
-    module = _LossModule(problem)
-
-    def one(own: dict[str, Tensor], part: Any) -> Tensor:
-        loss: Tensor = functional_call(module, own, (part,))
-        return loss
-
-    losses: Tensor = vmap(one, in_dims=(0, batch_dims))(parameters, batch)
-    return losses
-
-
-class _LossModule(nn.Module):
-    """The user's loss as a module whose parameters can be swapped."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__()
-        self.model = problem.model
-        self._problem = [problem]  # in a list, so that it is no submodule
-
-    def forward(self, batch: Any) -> Tensor:
-        return self._problem[0].loss(batch)
+    elementwise = type(optimizer) in {getattr(torch.optim, name) for name in ELEMENTWISE}
+    if not elementwise or not {id(p) for p in problem.parameters.values()} <= listed:
+        return None
+    pairs = [ground.examples[:4], ground.examples[4:8]]
+    return vectorized(problem, list(problem.data.fetch(pairs)))
 
 
 def _per_run(values: Tensor, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from bsadvisor.measure.branches import Ground, Trainer
 from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
 
-EVALUATED = 2048
+EVALUATED = 1024
 """Examples on which losses are compared."""
 
 EVALUATION_CHUNK = 256

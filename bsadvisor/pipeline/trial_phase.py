@@ -13,8 +13,9 @@ from bsadvisor.errors import is_out_of_memory
 from bsadvisor.measure.branches import Branch, Branches, Ground
 from bsadvisor.measure.heat import HeatStoppedError, run_heat
 from bsadvisor.measure.pace import measure_pace
-from bsadvisor.measure.stacked_branches import branches_for, can_stack
+from bsadvisor.measure.stacked_branches import branches_for, stacking
 from bsadvisor.measure.trial_ground import trial_ground
+from bsadvisor.measure.vectorized import Vectorized
 from bsadvisor.pipeline.gradient_phase import GradientPhase
 from bsadvisor.pipeline.session import Session
 from bsadvisor.pipeline.trial_log import TrialLog
@@ -147,7 +148,7 @@ def _heats(
     """Heat after heat; those of an earlier trial are taken from its log."""
     results: list[HeatResult] = []
     earlier = {result.heat: result for result in log.earlier}
-    stack, start_loss = can_stack(ground), ground.start_loss()
+    many, start_loss = stacking(ground), ground.start_loss()
     most = session.settings.trial.max_examples
     while (heat := next_heat(course, results)) is not None:
         if most is not None and sum(result.examples for result in results) + _examples(heat) > most:
@@ -156,7 +157,7 @@ def _heats(
             results.append(earlier[heat])
             continue
         try:
-            result = _run(session, ground, heat, start_loss, results, plan, stack=stack)
+            result = _run(session, ground, heat, start_loss, results, plan, many)
         except HeatStoppedError:
             return results, "interrupt" if session.stop.requested else "time"
         log.add(result)
@@ -177,8 +178,7 @@ def _run(
     start_loss: float,
     results: Sequence[HeatResult],
     plan: TrialPlan,
-    *,
-    stack: bool,
+    many: Vectorized | None,
 ) -> HeatResult:
     """One heat; with smaller micro-batches where its batches do not fit in memory."""
     before = sum(result.examples for result in results)
@@ -190,7 +190,7 @@ def _run(
         session.progress(Progress(phase="trial", done=done, total=total, note=_so_far(heat, results)))
 
     def start(branches: Sequence[Branch]) -> Branches:
-        return branches_for(ground, branches, heat.batch_size, stack=stack)
+        return branches_for(ground, branches, heat.batch_size, many)
 
     while True:
         try:

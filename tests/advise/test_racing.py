@@ -37,9 +37,7 @@ def play(world: World, most: int = 80) -> list[HeatResult]:
 
 
 def stats(world: World) -> TrialStats:
-    return trial_stats(
-        world.course, play(world), evaluation_examples=1, stopped_by="precision", notes=()
-    )
+    return trial_stats(world.course, play(world), evaluation_examples=1, stopped_by="precision", notes=())
 
 
 def world(critical: float = 100.0, best_rate: float = 0.12, **course: object) -> World:

@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 from bsadvisor.measure.branches import Branch, Ground, SequentialBranches
 from bsadvisor.measure.epochs import Epochs
-from bsadvisor.measure.stacked_branches import StackedBranches, branches_for, can_stack
+from bsadvisor.measure.stacked_branches import StackedBranches, branches_for, stacking
 from bsadvisor.target.data import DataSource, make_source
 from bsadvisor.target.user_code import UserCode
 
@@ -113,15 +113,18 @@ def ground(kind: str = "momentum", model: nn.Module | None = None, **options: An
     return made
 
 
-def plain_loop(ground: Ground, kind: str, rate: float, seed: int, steps: int, batch: int = BATCH) -> nn.Module:
+def plain_loop(
+    ground: Ground, kind: str, rate: float, seed: int, steps: int, batch: int = BATCH
+) -> nn.Module:
     """The oracle: torch's optimizer on a copy of the model."""
     problem: Any = ground.problem
     trainer: Any = ground.trainer
-    model = copy.deepcopy(problem.model)
+    model: nn.Module = copy.deepcopy(problem.model)
     optimizer = OPTIMIZERS[kind](model.parameters(), rate)
     state = {**copy.deepcopy(trainer.state), "param_groups": optimizer.state_dict()["param_groups"]}
     optimizer.load_state_dict(state)
-    order, inputs, targets = Epochs(range(ROWS), seed), *problem.rows
+    order = Epochs(range(ROWS), seed)
+    inputs, targets = problem.rows
     for step in range(steps):
         picks = torch.as_tensor(order.batch(step, batch))
         nn.functional.cross_entropy(model(inputs[picks]), targets[picks]).backward()
@@ -134,7 +137,14 @@ def plain_loop(ground: Ground, kind: str, rate: float, seed: int, steps: int, ba
 
 def loss_of(ground: Ground, model: nn.Module) -> float:
     inputs, targets = ground.problem.rows  # type: ignore[attr-defined]
-    return float(nn.functional.cross_entropy(model(inputs), targets))
+    with torch.no_grad():
+        return float(nn.functional.cross_entropy(model(inputs), targets))
+
+
+def stacked(ground: Ground, branches: Sequence[Branch], batch_size: int) -> StackedBranches:
+    many = stacking(ground)
+    assert many is not None
+    return StackedBranches(ground, many, branches, batch_size)
 
 
 BRANCHES = [Branch(learning_rate=rate, seed=seed) for rate in (0.01, 0.02, 0.05) for seed in (3, 4)]
@@ -142,7 +152,7 @@ BRANCHES = [Branch(learning_rate=rate, seed=seed) for rate in (0.01, 0.02, 0.05)
 
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-@pytest.mark.parametrize("engine", [SequentialBranches, StackedBranches])
+@pytest.mark.parametrize("engine", [SequentialBranches, stacked])
 def test_a_branch_is_a_plain_training_loop(engine: Any, kind: str, clip: float | None) -> None:
     on = ground(kind, clip_grad_norm=clip)
     with on.opened():
@@ -154,7 +164,7 @@ def test_a_branch_is_a_plain_training_loop(engine: Any, kind: str, clip: float |
     assert found == pytest.approx(wanted, rel=2e-5)
 
 
-@pytest.mark.parametrize("engine", [SequentialBranches, StackedBranches])
+@pytest.mark.parametrize("engine", [SequentialBranches, stacked])
 def test_the_runs_that_are_kept_go_on_as_if_nothing_had_happened(engine: Any) -> None:
     on = ground("adamw")
     with on.opened():
@@ -173,7 +183,7 @@ def test_the_runs_that_are_kept_go_on_as_if_nothing_had_happened(engine: Any) ->
 def test_micro_batches_add_up_to_the_batch() -> None:
     on = ground(micro_batch=5)
     with on.opened():
-        branches = branches_for(on, BRANCHES, 16, stack=True)
+        branches = branches_for(on, BRANCHES, 16, stacking(on))
         assert isinstance(branches, SequentialBranches), "stacked runs take their batch in one piece"
         branches.advance(6)
         found = branches.losses()
@@ -230,15 +240,15 @@ def test_a_warm_up_moves_the_start_and_fills_the_state() -> None:
     ],
 )
 def test_what_cannot_be_stacked_is_run_one_after_the_other(layer: nn.Module, why: str) -> None:
-    assert not can_stack(ground(model=mlp(layer))), why
+    assert stacking(ground(model=mlp(layer))) is None, why
 
 
 def test_a_plain_network_is_stacked_when_there_are_many_runs() -> None:
     on = ground()
     with on.opened():
-        assert can_stack(on)
-        assert isinstance(branches_for(on, BRANCHES, BATCH, stack=True), StackedBranches)
-        assert isinstance(branches_for(on, BRANCHES[:2], BATCH, stack=True), SequentialBranches)
+        many = stacking(on)
+        assert isinstance(branches_for(on, BRANCHES, BATCH, many), StackedBranches)
+        assert isinstance(branches_for(on, BRANCHES[:2], BATCH, many), SequentialBranches)
 
 
 class Branching(nn.Module):
@@ -254,7 +264,7 @@ class Branching(nn.Module):
 
 
 def test_a_model_that_looks_at_its_data_is_not_stacked() -> None:
-    assert not can_stack(ground(model=Branching()))
+    assert stacking(ground(model=Branching())) is None
 
 
 def test_many_runs_at_once_are_faster() -> None:
@@ -262,12 +272,12 @@ def test_many_runs_at_once_are_faster() -> None:
     on = ground("momentum")
     many = [Branch(learning_rate=0.01 * 1.1**k, seed=k % 3) for k in range(30)]
     with on.opened():
-        seconds = {}
-        for engine in (SequentialBranches, StackedBranches):
+        seconds: dict[Any, float] = {}
+        for engine in (SequentialBranches, stacked):
             branches: Any = engine(on, many, BATCH)
             branches.advance(2)
             seconds[engine] = min(_timed(branches) for _ in range(3))
-    assert seconds[StackedBranches] < seconds[SequentialBranches]
+    assert seconds[stacked] < seconds[SequentialBranches]
 
 
 def _timed(branches: Any) -> float:
