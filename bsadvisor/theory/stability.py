@@ -14,9 +14,8 @@ SGD with `dampening` d multiplies g by 1 - d: divide heavy ball's limits by 1 - 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
-
-from scipy.optimize import brentq
 
 Scheme = Literal["gradient_descent", "heavy_ball", "nesterov", "ema"]
 
@@ -132,8 +131,14 @@ def mini_batch_limit(
         smallest = step * _gain_per_step(scheme, 0.0, momentum) / batch_size
         return _feedback(top / (1 - top), smallest, dimensions, spread) - 1
 
-    edge = _edge(scheme, momentum)
-    return float(brentq(excess, 0.0, edge * (1 - 1e-12), xtol=edge * 1e-12)) / curvature
+    return _rising_root(excess, 0.0, _edge(scheme, momentum)) / curvature
+
+
+def _rising_root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a rising function crosses zero, by halving down to neighbouring numbers."""
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if function(middle) < 0 else (low, middle)
+    return low
 
 
 def _feedback(largest: float, smallest: float, dimensions: float, spread: float | None) -> float:
