@@ -118,7 +118,7 @@ def _row(
     power = scaling.SATURATING_POWER[pair.family]
     rate = scaling.saturating_power(batch_size, anchor, noise_scale, power) if anchor else None
     rule = f"[(1 + Bn/B0) / (1 + Bn/B)]^{power:g} with Bn = {noise_scale:.4g}"
-    highest = _highest_factor(limit, pair.learning_rate)
+    highest = highest_factor(limit, pair.learning_rate)
     if rate is not None and highest is not None and rate > highest:
         rate, rule = (
             highest,
@@ -152,7 +152,7 @@ def _row(
     )
 
 
-def _highest_factor(limit: float | None, learning_rate: float | None) -> float | None:
+def highest_factor(limit: float | None, learning_rate: float | None) -> float | None:
     """Of the learning rate in use, which counts as stable itself."""
     return None if limit is None or learning_rate is None else max(1.0, limit / learning_rate)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bsadvisor.theory.stability import Scheme, learning_rate_limit, mini_batch_limit
-from bsadvisor.values import CurvatureStats, Estimate, OptimizerDetails
+from bsadvisor.values import CurvatureStats, Estimate, GradientStats, OptimizerDetails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +74,9 @@ def limit_by_batch_size(
         return mini_batch_limit(rule.scheme, top, trace or 0.0, batch_size, rule.momentum)
 
     return limit
+
+
+def noise_scale_of_updates(gradient: GradientStats) -> Estimate:
+    """In the optimizer's own geometry where that was measured and resolved."""
+    adaptive = gradient.noise_scale_preconditioned
+    return gradient.noise_scale_simple if adaptive is None or adaptive.value is None else adaptive

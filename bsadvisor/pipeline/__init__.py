@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bsadvisor.pipeline.session import Session, StopSignal, Stopwatch
 from bsadvisor.values import ProbeSettings, ProgressCallback, Report, SelftestResult, TargetRequest
+
+if TYPE_CHECKING:
+    from bsadvisor.target.factory import Target
 
 __all__ = ["Session", "StopSignal", "Stopwatch", "probe", "selftest"]
 
@@ -43,6 +47,31 @@ def probe(
         BsadvisorError: the target cannot be loaded or run.
         KeyboardInterrupt: stopped before anything was measured.
     """
+    return probe_target(
+        request, settings, progress=progress, notify=notify, stop=stop, resume=resume, sidecar=sidecar
+    ).report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """A target that was measured."""
+
+    target: Target
+    report: Report
+
+
+def probe_target(
+    request: TargetRequest,
+    settings: ProbeSettings,
+    *,
+    progress: ProgressCallback,
+    notify: Callable[[str], None],
+    stop: StopSignal,
+    resume: Path | None = None,
+    sidecar: Path | None = None,
+    judging: bool = False,
+) -> Probed:
+    """As `probe`, for those who need the target too; with `judging`, not from the request's pair."""
     stop.deferred = True  # an import of torch must not be torn
     from bsadvisor.measure.state import read_saved_probe
     from bsadvisor.pipeline.advising import advise
@@ -54,7 +83,7 @@ def probe(
     if saved:
         settings = replace(settings, seed=saved.seed, micro_batch=saved.micro_batch)
     began = time.perf_counter()
-    target = load(request, notify=notify)
+    target = load(request, notify=notify, judging=judging)
     loaded = time.perf_counter()
     watch = Stopwatch(budget=settings.time_budget, began=loaded)
     session = Session(target=target, settings=settings, watch=watch, progress=progress, stop=stop)
@@ -63,7 +92,7 @@ def probe(
         measured = measure(session, saved, sidecar)
     finally:
         stop.deferred = False
-    return advise(session, measured, load_seconds=loaded - began)
+    return Probed(target=target, report=advise(session, measured, load_seconds=loaded - began))
 
 
 def selftest(device: str | None, seed: int, progress: Callable[[str], None]) -> tuple[SelftestResult, ...]:

@@ -12,7 +12,13 @@ from bsadvisor.advise.headline import headline
 from bsadvisor.advise.local_curve import inverse, local_curve
 from bsadvisor.advise.pairs import PairInUse, recommend
 from bsadvisor.advise.saddle import judge_saddle, with_escape_steps
-from bsadvisor.advise.update_rule import UpdateRule, full_batch_limit, limit_by_batch_size, update_rule
+from bsadvisor.advise.update_rule import (
+    UpdateRule,
+    full_batch_limit,
+    limit_by_batch_size,
+    noise_scale_of_updates,
+    update_rule,
+)
 from bsadvisor.pipeline.curvature_phase import CurvaturePhase
 from bsadvisor.pipeline.measuring import Measured
 from bsadvisor.pipeline.session import Session
@@ -21,7 +27,6 @@ from bsadvisor.values import (
     SCHEMA_VERSION,
     CriticalBatchSize,
     CurvatureStats,
-    Estimate,
     GradientStats,
     LocalStats,
     Recommendation,
@@ -117,7 +122,7 @@ def _recommend(
     limit: Callable[[int], float | None],
 ) -> tuple[Recommendation, ...]:
     """The ladder of pairs, where there is a critical batch size to build it on."""
-    noise_scale = _noise_scale_of_updates(gradient)
+    noise_scale = noise_scale_of_updates(gradient)
     if critical.value is None or noise_scale.value is None:
         return ()
     about = target.description
@@ -153,9 +158,3 @@ def _local(measured: Measured, rows: tuple[Recommendation, ...]) -> LocalStats |
         curve=curve,
         noise_scale=found.noise_scale,
     )
-
-
-def _noise_scale_of_updates(gradient: GradientStats) -> Estimate:
-    """In the optimizer's own geometry where that was measured and resolved."""
-    adaptive = gradient.noise_scale_preconditioned
-    return gradient.noise_scale_simple if adaptive is None or adaptive.value is None else adaptive

@@ -81,7 +81,11 @@ RULE_SECTIONS: dict[str, type[Section]] = {
 def _spelled_out(name: str, written: Any) -> Any:
     """A rule as `value` and `severity`, however short it was written."""
     if isinstance(written, Mapping):
-        return {"value": _default_of(name, written.get("severity")), **written}
+        return (
+            written
+            if "value" in written
+            else {"value": _default_of(name, written.get("severity")), **written}
+        )
     if written is False or written == "off":
         return {"value": None, "severity": "off"}
     if isinstance(written, str) and written in SEVERITIES:

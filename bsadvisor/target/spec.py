@@ -73,7 +73,7 @@ def _read_spec(request: TargetRequest) -> TargetSpec:
     check_flags(request)
     here = Path.cwd()
     typed = parse_python_name(request.target, here) if request.target else None
-    config = find_config(request, typed.file.parent if typed else here)
+    config = find_config(request, target_folder(request))
     settings = read_yaml(config) if config else YamlFile()
     folder = config.parent if config else here
     said_by = shown(config) if config else CONFIG_NAME
@@ -116,6 +116,12 @@ def find_config(request: TargetRequest, beside: Path) -> Path | None:
         return Path(request.config)
     candidates = (folder / CONFIG_NAME for folder in (beside, Path.cwd()))
     return next((path for path in candidates if path.is_file()), None)
+
+
+def target_folder(request: TargetRequest) -> Path:
+    """Where the target's file is; here, where the YAML names it."""
+    here = Path.cwd()
+    return parse_python_name(request.target, here).file.parent if request.target else here
 
 
 def _model(typed: PythonName | None, in_yaml: str | None, folder: Path) -> PythonName:
