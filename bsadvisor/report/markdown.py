@@ -15,7 +15,7 @@ def to_markdown(report: Report) -> str:
     """Headline, table, measurements and findings in GitHub's Markdown."""
     parts = [
         _heading(content.advice(report)),
-        "  \n".join(map(_escaped, content.title(report))),
+        "  \n".join(map(escaped, content.title(report))),
         *_pairs(content.pair_table(report)),
         "\n".join(_facts(content.facts(report))),
         "\n".join(_findings(report)),
@@ -27,7 +27,7 @@ def _heading(advice: content.Advice) -> str:
     """The advice as a title, and what to think of it beneath."""
     pair = " ".join(f"{advice.action} {advice.pair}".split())
     notes = filter(None, [advice.now, *advice.notes])
-    return f"### {_escaped(pair)}\n\n" + "  \n".join(map(_escaped, notes))
+    return f"### {escaped(pair)}\n\n" + "  \n".join(map(escaped, notes))
 
 
 def _pairs(pairs: content.PairTable | None) -> Iterator[str]:
@@ -39,10 +39,10 @@ def _pairs(pairs: content.PairTable | None) -> Iterator[str]:
         _row("--:" if column.numeric else ":--" for column in pairs.columns),
     ]
     for index, cells in enumerate(rows):
-        shown = [_escaped(cell) for cell in cells]
+        shown = [escaped(cell) for cell in cells]
         lines.append(_row(f"**{cell}**" if cell and index == pairs.recommended else cell for cell in shown))
     yield "\n".join(lines)
-    yield _escaped(pairs.caption)
+    yield escaped(pairs.caption)
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -51,17 +51,17 @@ def _row(cells: Iterable[str]) -> str:
 
 def _facts(facts: Iterable[content.Fact]) -> Iterator[str]:
     for fact in facts:
-        yield f"- **{fact.label}**: " + "  \n  ".join(map(_escaped, fact.lines))
+        yield f"- **{fact.label}**: " + "  \n  ".join(map(escaped, fact.lines))
 
 
 def _findings(report: Report) -> Iterator[str]:
     for finding in report.findings:
-        yield f"- **{finding.severity}** {finding.code}: {_escaped(finding.message)}  "
-        yield f"  {_escaped(finding.remedy)}"
+        yield f"- **{finding.severity}** {finding.code}: {escaped(finding.message)}  "
+        yield f"  {escaped(finding.remedy)}"
     if report.findings:
         yield f"\nMore about it: `bsadvisor explain {report.findings[0].code}`"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """On one line, with nothing in it that Markdown would read as markup."""
     return _SPECIAL.sub(r"\\\1", " ".join(content.printable(text).split()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from bsadvisor.advise.check.outcome import Case, Outcome, at_most, least, likely, times
+from bsadvisor.advise.check.outcome import Case, Outcome, at_most, least, likely
 from bsadvisor.advise.check.reach import critical_batch_size, reach, why_open
 from bsadvisor.theory.training_cost import examples_over_minimum, steps_over_minimum
 from bsadvisor.values import CheckRule, PassingRange, Report, SourcedPair
@@ -64,7 +64,7 @@ def _judge(
         case "fail":
             assert ends[1] is not None
             return case.failed(
-                passing(allowed, ends[1]), batch=f"{batch:,}", cost=least(measured), allowed=times(allowed)
+                passing(allowed, ends[1]), batch=f"{batch:,}", cost=least(measured), allowed=f"{allowed:g}"
             )
         case "pass":
             return case.passed(
@@ -76,8 +76,8 @@ def _judge(
 
 def _not_sure(value: float | None, allowed: float) -> str:
     if value is None or value <= allowed:
-        return f"; {times(allowed)} are allowed"
-    return f" by the prediction, but {times(allowed)} or less cannot be excluded"
+        return f"; {allowed:g} are allowed"
+    return f" by the prediction, but {allowed:g} or less cannot be excluded"
 
 
 def _at_most_examples(allowed: float, critical: float) -> PassingRange | None:

@@ -17,7 +17,7 @@ def judge_drift(rule: CheckRule, report: Report, baseline: Report) -> Outcome:
     case = Case(rule=rule, asked=float(rule.value), source=rule.source, measured=measured)
     match at_most(measured, float(rule.value)):
         case "fail":
-            return case.failed(None, factor=_least(measured), allowed=times(float(rule.value)))
+            return case.failed(None, factor=_least(measured), allowed=f"{rule.value:g}")
         case "pass":
             return case.passed(f"the noise scale has changed by a factor of {likely(measured)}")
         case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from bsadvisor.advise.check.outcome import Case, Outcome, at_most, least, likely, times
+from bsadvisor.advise.check.outcome import Case, Outcome, at_most, least, likely
 from bsadvisor.advise.check.reach import reach
 from bsadvisor.advise.update_rule import UpdateRule, update_rule
 from bsadvisor.values import CheckRule, EscapeDirection, PassingRange, Report, SourcedPair
@@ -57,15 +57,13 @@ def _compare(case: Case, steps: Steps, batch: int, rate: float, *, sure: bool) -
     case = case.with_measured(measured)
     verdict = "fail" if math.isinf(predicted) else at_most(measured, allowed)
     if verdict == "pass":
-        return case.passed(
-            f"about {likely(measured)} steps to leave the saddle; {times(allowed)} are allowed"
-        )
+        return case.passed(f"about {likely(measured)} steps to leave the saddle; {allowed:g} are allowed")
     if not sure:
         return case.unknown("the weights may sit at a saddle, but not surely", "probe more examples")
     return case.failed(
         _passing(steps, batch, rate, allowed),
         steps="more steps than can be counted" if math.isinf(predicted) else f"{least(measured)} steps",
-        allowed=times(allowed),
+        allowed=f"{allowed:g}",
     )
 
 
