@@ -144,7 +144,7 @@ def probe(
         curvature=not no_curvature,
         seed=seed,
     )
-    _check(settings)
+    refuse_unusable(settings)
     chosen = choose_format(format, output)
     if output:
         check_writable(output)
@@ -157,7 +157,7 @@ def probe(
                 request,
                 settings,
                 progress=progress,
-                notify=_keep_silent if quiet else _say,
+                notify=keep_silent if quiet else say,
                 stop=stop,
                 resume=state_beside(resume) if resume else None,
                 sidecar=state_beside(output) if output and chosen == "json" else None,
@@ -169,7 +169,7 @@ def probe(
     raise typer.Exit(_exit_code(report, stop))
 
 
-def _check(settings: ProbeSettings) -> None:
+def refuse_unusable(settings: ProbeSettings) -> None:
     """Refuse values that nothing can be measured with; a NaN fails every comparison."""
     flags: dict[str, float | None] = {
         "--max-examples": settings.max_examples,
@@ -190,9 +190,10 @@ def _exit_code(report: Report, stop: StopSignal) -> int:
     return EXIT_INCONCLUSIVE if report.gradient.noise_scale_simple.value is None else EXIT_DONE
 
 
-def _say(note: str) -> None:
+def say(note: str) -> None:
+    """What a waiting person should know."""
     print(f"note: {note}", file=sys.stderr)
 
 
-def _keep_silent(note: str) -> None:
+def keep_silent(note: str) -> None:
     """For `--quiet`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -61,15 +62,10 @@ class _Page:
             body = [self.words(target.name, "dim"), Text(), *map(self._indented, said), Text()]
             return Group(*body)
         report = target.report
-        title = " · ".join(
-            (f"bsadvisor {report.bsadvisor_version}", report.target.model, *self._checkpoint(report))
-        )
+        title = " · ".join(_title(target.name, report))
         blocks = [self._verdict(report), self._rules(report), self._remarks(report)]
         padded = (Padding(block, (0, 0, 1, INDENT)) for block in blocks if block is not None)
         return Group(self.words(title, "dim"), Text(), *padded)
-
-    def _checkpoint(self, report: Report) -> tuple[str, ...]:
-        return (report.target.checkpoint or "no checkpoint",)
 
     def _indented(self, text: str) -> RenderableType:
         return Padding(self.words(text), (0, 0, 0, INDENT))
@@ -101,6 +97,15 @@ class _Page:
             said = Group(self.words(remark.message), self.words(remark.remedy, "dim"))
             grid.add_row(self.words(f"! {remark.code}", _COLORS["warning"]), said)
         return grid
+
+
+def _title(name: str, report: Report) -> Iterator[str]:
+    """What was typed, and what it is about."""
+    yield f"bsadvisor {report.bsadvisor_version}"
+    if name != report.target.model:
+        yield name
+    yield report.target.model
+    yield report.target.checkpoint or "no checkpoint"
 
 
 def _grid() -> Table:

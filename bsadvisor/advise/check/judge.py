@@ -118,7 +118,8 @@ def _judge(
             return judge_escape(rule, pair, report)
         case "memory":
             return Case(rule=rule, source=pair.batch_size_from).unknown(
-                "the memory that a batch takes was not measured", "nothing to do; `memory: null` is silent"
+                "the memory that a batch takes was not measured",
+                "nothing to do; `memory: null` turns the rule off",
             )
         case "max_drift":
             assert baseline is not None
