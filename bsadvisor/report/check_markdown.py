@@ -11,10 +11,10 @@ from bsadvisor.values import CheckedTarget, CheckSummary, Report
 
 def to_markdown(summary: CheckSummary) -> str:
     """A heading and a table per target, in GitHub's Markdown."""
-    parts = [part for target in summary.targets for part in _target(target)]
+    title = f"bsadvisor {summary.bsadvisor_version} check"
     if len(summary.targets) > 1:
-        parts.insert(0, f"**{check_content.tally(summary)}**")
-    parts.append(f"bsadvisor {escaped(summary.bsadvisor_version)}")
+        title += f" · {check_content.tally(summary)}"
+    parts = [escaped(title), *(part for target in summary.targets for part in _target(target))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -40,7 +40,7 @@ def to_text(
     page = _Page(unicode=unicode)
     with console.capture() as written:
         for target in summary.targets:
-            console.print(page.target(target))
+            console.print(page.target(target, summary.bsadvisor_version))
         if len(summary.targets) > 1:
             console.print(page.words(check_content.tally(summary), "bold"))
     return "".join(f"{line.rstrip()}\n" for line in written.get().rstrip().splitlines())
@@ -54,12 +54,13 @@ class _Page:
         shown = content.printable(text) if self.unicode else in_ascii(text)
         return Text(shown, style=style, overflow="fold")
 
-    def target(self, target: CheckedTarget) -> RenderableType:
+    def target(self, target: CheckedTarget, version: str) -> RenderableType:
         """One target, with a blank line below."""
         if target.report is None:
             error = target.error
             said = (f"error: {error.message}", f"  try: {error.remedy}") if error else ()
-            body = [self.words(target.name, "dim"), Text(), *map(self._indented, said), Text()]
+            title = f"bsadvisor {version} · {target.name}"
+            body = [self.words(title, "dim"), Text(), *map(self._indented, said), Text()]
             return Group(*body)
         report = target.report
         title = " · ".join(_title(target.name, report))
