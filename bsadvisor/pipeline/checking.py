@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bsadvisor.advise.check.judge import judge
-from bsadvisor.advise.check.remarks import about_baseline, about_files, with_findings
+from bsadvisor.advise.check.remarks import about_baseline, about_files, with_remarks
 from bsadvisor.advise.check.soundness import contradictions
 from bsadvisor.pipeline import Probed, StopSignal, probe_target
 from bsadvisor.target.asked import read_asked
@@ -56,7 +56,8 @@ def check_report(report: Report, request: TargetRequest, settings: CheckSettings
         data=state_of(about.data_file, about.data_sha256, beside),
     )
     judged = replace(judged, check=check)
-    return with_findings(judged, [*about_files(judged), *contradictions(report)])
+    stale = [*about_files(judged), *about_baseline(report, settings.baseline)]
+    return with_remarks(judged, [*stale, *contradictions(report)])
 
 
 def check_target(
@@ -79,7 +80,7 @@ def check_target(
     report = probed.report
     judged = _judge(report, asked, settings, in_use=_pair_in_use(report), filling=_pair_in_file(probed))
     kept = tuple(found for found in judged.findings if found.code not in _ABOUT_THE_PAIR_IN_USE)
-    return replace(judged, findings=kept)
+    return with_remarks(replace(judged, findings=kept), about_baseline(report, settings.baseline))
 
 
 def _judge(
@@ -91,7 +92,7 @@ def _judge(
     filling: SourcedPair,
 ) -> Report:
     baseline = settings.baseline
-    judged = judge(
+    return judge(
         report,
         asked,
         in_use=in_use,
@@ -99,7 +100,6 @@ def _judge(
         baseline=baseline,
         baseline_pair=_pair_in_use(baseline) if baseline else None,
     )
-    return with_findings(judged, about_baseline(report, baseline) if baseline else ())
 
 
 # --- pairs --------------------------------------------------------------------------------------

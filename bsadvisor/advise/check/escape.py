@@ -13,6 +13,9 @@ from bsadvisor.values import CheckRule, EscapeDirection, PassingRange, Report, S
 BAND = 10.0
 """Factor by which predicted steps were off at most in 25 of 26 measured escapes."""
 
+MOST_DOUBLINGS = 6
+"""Of the learning rate, where one that passes is sought."""
+
 Steps = Callable[[int, float], float]
 
 
@@ -35,7 +38,15 @@ def judge_escape(rule: CheckRule, pair: SourcedPair, report: Report) -> Outcome:
     steps = _forecast(saddle.evidence, report, updates)
     if steps is None:
         return case.unknown("a run that was tried has refuted the forecast of its steps", saddle.advice)
-    return _compare(case, steps, pair.batch_size, pair.learning_rate, sure=saddle.verdict == "warning")
+    stable = report.curvature.learning_rate_limit if report.curvature else None
+    return _compare(
+        case,
+        steps,
+        pair.batch_size,
+        pair.learning_rate,
+        sure=saddle.verdict == "warning",
+        limit=stable.value if stable else None,
+    )
 
 
 def _forecast(escape: EscapeDirection, report: Report, updates: UpdateRule) -> Steps | None:
@@ -51,7 +62,9 @@ def _forecast(escape: EscapeDirection, report: Report, updates: UpdateRule) -> S
     return None if tried and is_refuted(escape, steps(batch or 1, rate or 1.0)) else steps
 
 
-def _compare(case: Case, steps: Steps, batch: int, rate: float, *, sure: bool) -> Outcome:
+def _compare(
+    case: Case, steps: Steps, batch: int, rate: float, *, sure: bool, limit: float | None
+) -> Outcome:
     allowed, predicted = case.asked or 0.0, steps(batch, rate)
     measured = reach(predicted, predicted / BAND, predicted * BAND)
     case = case.with_measured(measured)
@@ -61,17 +74,22 @@ def _compare(case: Case, steps: Steps, batch: int, rate: float, *, sure: bool) -
     if not sure:
         return case.unknown("the weights may sit at a saddle, but not surely", "probe more examples")
     return case.failed(
-        _passing(steps, batch, rate, allowed),
+        _passing(steps, batch, rate, allowed, limit),
         steps="more steps than can be counted" if math.isinf(predicted) else f"{least(measured)} steps",
         allowed=f"{allowed:g}",
     )
 
 
-def _passing(steps: Steps, batch: int, rate: float, allowed: float) -> PassingRange | None:
-    """A smaller batch, where gradient noise leads out."""
+def _passing(
+    steps: Steps, batch: int, rate: float, allowed: float, limit: float | None
+) -> PassingRange | None:
+    """A smaller batch where gradient noise leads out, else a larger learning rate that is still stable."""
     for smaller in _halves(batch):
         if steps(smaller, rate) / BAND <= allowed:
             return PassingRange(setting="batch_size", low=None, high=smaller)
+    for larger in _doubles(rate, limit):
+        if steps(batch, larger) / BAND <= allowed:
+            return PassingRange(setting="learning_rate", low=larger, high=limit)
     return None
 
 
@@ -79,3 +97,9 @@ def _halves(batch: int) -> Iterator[int]:
     while batch > 1:
         batch //= 2
         yield batch
+
+
+def _doubles(rate: float, limit: float | None) -> Iterator[float]:
+    for doublings in range(1, MOST_DOUBLINGS + 1):
+        if limit is None or rate * 2**doublings <= limit:
+            yield rate * 2**doublings
