@@ -44,7 +44,7 @@ def _annotations(report: Report) -> Iterator[str]:
 
 def _command(name: str, properties: Mapping[str, str], message: str) -> str:
     """`::error file=a.yaml,line=3,title=...::message`."""
-    listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
+    listed = ",".join(f"{key}={_property(content.printable(value))}" for key, value in properties.items())
     said = "\n".join(map(content.printable, message.split("\n")))
     return f"::{name} {listed}::{_data(said)}\n"
 

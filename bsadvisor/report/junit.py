@@ -61,7 +61,7 @@ def _add_case(suite: Element, name: str, rule: str) -> Element:
 
 
 def _add(case: Element, kind: str, type: str, message: str, remedy: str) -> None:
-    told = SubElement(case, kind, type=type, message=_clean(message))
+    told = SubElement(case, kind, type=_clean(type), message=_clean(message))
     told.text = _clean(remedy)
 
 
