@@ -16,6 +16,9 @@ BAND = 10.0
 MOST_DOUBLINGS = 6
 """Of the learning rate, where one that passes is sought."""
 
+HIGHEST_RATE = 1e30
+"""Where no stability limit is known."""
+
 Steps = Callable[[int, float], float]
 
 
@@ -101,5 +104,5 @@ def _halves(batch: int) -> Iterator[int]:
 
 def _doubles(rate: float, limit: float | None) -> Iterator[float]:
     for doublings in range(1, MOST_DOUBLINGS + 1):
-        if limit is None or rate * 2**doublings <= limit:
+        if rate * 2**doublings <= (HIGHEST_RATE if limit is None else limit):
             yield rate * 2**doublings
