@@ -175,7 +175,8 @@ def blocks(language: str) -> list[str]:
 def lines() -> list[str]:
     """Every call of the program, those in the GitLab job included."""
     jobs = [yaml.safe_load(block) for block in blocks("yaml")]
-    scripts = [line for job in jobs for part in job.values() if "script" in part for line in part["script"]]
+    parts = [part for job in jobs for part in job.values() if isinstance(part, dict)]
+    scripts = [line for part in parts for line in part.get("script", ())]
     shell = [line for block in blocks("sh") for line in block.splitlines()]
     return [line for line in [*scripts, *shell] if "bsadvisor " in line and not line.startswith("pip ")]
 
@@ -236,6 +237,6 @@ def test_the_hook_of_the_page_exists() -> None:
 
 
 def test_the_verdict_can_be_read_by_jq(folder: Path) -> None:
-    command = [PROGRAM, "check", "report.json", "--format", "json"]
+    command = [str(PROGRAM), "check", "report.json", "--format", "json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert json.loads(done.stdout)["verdict"] == "fail"
