@@ -114,6 +114,7 @@ def test_a_baseline_is_an_anchor_for_changed_constants(run: Run, folder: Path) -
     run("check", "model.py", "--checkpoint", "last.pt", *QUICK, "--output", "old.json")
     assert reports.from_json(Path("old.json").read_text()).check is not None
     Path("model.py").write_text(MODEL.replace("RATE = 0.1", "RATE = 9"))
+    assert not {found["code"] for found in check(run, "old.json")[1]["findings"]} & {"BSA391", "BSA393"}
     code, data = check(run, "model.py", "--checkpoint", "last.pt", "--baseline", "old.json")
     assert (code, broken(data)) == (3, {"learning_rate"})
     (violation,) = data["violations"]

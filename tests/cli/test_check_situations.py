@@ -130,6 +130,14 @@ SITUATIONS = {
     "measured advice for the pair": Situation(
         report=measured_at_512, typed="--batch-size 512 --lr 2e-2", code=0
     ),
+    "measured advice near the pair, and nothing in use": Situation(
+        report=lambda: replace(
+            measured_at_512(), target=replace(good().target, batch_size=None, learning_rate=None)
+        ),
+        typed="--batch-size 600 --lr 0.5",
+        code=3,
+        violated=rules(RATE),
+    ),
     # --- the stability limit ---
     "far above the stability limit": Situation(
         report=limited, typed="--lr 5 --rule learning_rate=limit", code=3, violated=rules(RATE)

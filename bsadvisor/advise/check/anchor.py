@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bsadvisor.values import SourcedPair
+import math
+
+from bsadvisor.values import Report, Source, SourcedPair
 
 
 def pair_to_judge(asked: SourcedPair, filling: SourcedPair) -> SourcedPair:
@@ -31,6 +33,25 @@ def independent_anchor(
     if asks and _is_whole(in_use):
         return in_use
     return baseline if baseline is not None and _is_whole(baseline) else None
+
+
+def measured_anchor(report: Report, batch_size: int | None) -> SourcedPair | None:
+    """The nearest pair that a trial measured, where nothing else is independent of the pair judged."""
+    rows = [
+        row
+        for row in report.recommendations
+        if row.basis == "measured" and row.learning_rate is not None and row.batch_size > 0
+    ]
+    if not rows or batch_size is None:
+        return None
+    near = min(rows, key=lambda row: abs(math.log(row.batch_size / batch_size)))
+    trial = Source(by="trial")
+    return SourcedPair(
+        batch_size=near.batch_size,
+        batch_size_from=trial,
+        learning_rate=near.learning_rate,
+        learning_rate_from=trial,
+    )
 
 
 def _is_whole(pair: SourcedPair) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import get_args
 
-from bsadvisor.advise.check.anchor import independent_anchor, pair_to_judge
+from bsadvisor.advise.check.anchor import independent_anchor, measured_anchor, pair_to_judge
 from bsadvisor.advise.check.cost import judge_examples, judge_steps
 from bsadvisor.advise.check.drift import judge_drift, refuse_another_target
 from bsadvisor.advise.check.escape import judge_escape
@@ -54,7 +54,9 @@ def judge(
     if baseline is not None:
         refuse_another_target(report, baseline)
     pair = pair_to_judge(request.pair, filling)
-    anchor = independent_anchor(request.pair, in_use, baseline_pair)
+    anchor = independent_anchor(request.pair, in_use, baseline_pair) or measured_anchor(
+        report, pair.batch_size
+    )
     outcomes = [_judge_safely(rule, pair, report, anchor, baseline) for rule in rules]
     violations = tuple(_with(outcomes, "fail"))
     return replace(

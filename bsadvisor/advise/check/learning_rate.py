@@ -17,8 +17,8 @@ from bsadvisor.values import (
     Estimate,
     PassingRange,
     Reach,
-    Recommendation,
     Report,
+    Source,
     SourcedPair,
 )
 
@@ -33,7 +33,7 @@ def judge_learning_rate(
     Args:
         anchor: the pair that the advice starts from; None where none is independent of `pair`.
     """
-    case = Case(rule=rule, asked=pair.learning_rate, source=pair.learning_rate_from)
+    case = Case(rule=rule, asked=pair.learning_rate, source=_source(pair))
     if pair.learning_rate is None:
         return case.unknown("no learning rate is known", "give it: --lr RATE")
     if pair.batch_size is None:
@@ -41,6 +41,12 @@ def judge_learning_rate(
     if rule.value == "limit":
         return _against_limit(case, pair.learning_rate, pair.batch_size, report, anchor)
     return _against_range(case, pair.learning_rate, pair.batch_size, report, anchor)
+
+
+def _source(pair: SourcedPair) -> Source | None:
+    """Of the learning rate; where no file sets that, of the batch size that it does not go with."""
+    halves = (pair.learning_rate_from, pair.batch_size_from)
+    return next((half for half in halves if half and half.file), pair.learning_rate_from)
 
 
 # --- the limit ----------------------------------------------------------------------------------
@@ -97,12 +103,13 @@ def _at_low_end(estimate: Estimate | None) -> Estimate | None:
 def _against_range(
     case: Case, rate: float, batch: int, report: Report, anchor: SourcedPair | None
 ) -> Outcome:
-    if anchor is None:
+    measured = _measured_at(report, batch)
+    if anchor is None and measured is None:
         return case.unknown(
             f"no independent learning rate to start from: {NO_ANCHOR}",
             "give --baseline OLD.json; or `learning_rate: limit`, which needs none",
         )
-    found = _range(report, batch, anchor)
+    found = measured or (_range(report, batch, anchor) if anchor else None)
     if found is None:
         return case.unknown("the pair to start from cannot be reckoned with", "probe again")
     case = case.with_measured(found)
@@ -119,24 +126,22 @@ def _against_range(
     return case.passed(f"η = {rate:.3g} is in the range {low:.3g} … {high:.3g} at B = {batch:,}")
 
 
+def _measured_at(report: Report, batch: int) -> Reach | None:
+    """The advice of a trial, which starts from no pair at all."""
+    for row in report.recommendations:
+        found = reach(row.learning_rate, row.learning_rate_low, row.learning_rate_high)
+        if row.basis == "measured" and row.batch_size == batch and None not in (found.low, found.high):
+            return found
+    return None
+
+
 def _range(report: Report, batch: int, anchor: SourcedPair) -> Reach | None:
-    """The advice at a batch size: measured there, or carried over from the anchor by the rule."""
-    measured = next(filter(lambda row: _is_measured_at(row, batch), report.recommendations), None)
-    if measured is not None:
-        return reach(measured.learning_rate, measured.learning_rate_low, measured.learning_rate_high)
-    if not anchor.batch_size or not anchor.learning_rate or anchor.batch_size < 0 or anchor.learning_rate < 0:
+    """The anchor's learning rate, carried over by the rule."""
+    rate, size = anchor.learning_rate, anchor.batch_size
+    if rate is None or rate <= 0 or size is None or size <= 0:
         return None
-    pair = PairInUse(
-        batch_size=anchor.batch_size,
-        learning_rate=anchor.learning_rate,
-        optimizer=report.target.optimizer_details,
-    )
-    return _carried_over(pair, anchor.learning_rate, batch, noise_scale(report), _limit(report, batch).high)
-
-
-def _is_measured_at(row: Recommendation, batch: int) -> bool:
-    ranged = row.learning_rate_low is not None and row.learning_rate_high is not None
-    return row.basis == "measured" and row.batch_size == batch and ranged
+    pair = PairInUse(batch_size=size, learning_rate=rate, optimizer=report.target.optimizer_details)
+    return _carried_over(pair, rate, batch, noise_scale(report), _limit(report, batch).high)
 
 
 def _carried_over(

@@ -14,7 +14,10 @@ TOLERANCE = 1e-3
 
 def contradictions(report: Report) -> Iterator[Finding]:
     """At most one finding: the first number that does not follow from those it was computed from."""
-    where = next(_wrong(report), None)
+    try:
+        where = next(_wrong(report), None)
+    except ArithmeticError:
+        where = "some of its numbers are too large or too small to be reckoned with"
     if where is not None:
         yield finding("BSA393", what=where)
 

@@ -9,7 +9,7 @@ from typing import get_args
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from bsadvisor.advise.check.anchor import independent_anchor, pair_to_judge
@@ -28,6 +28,7 @@ from bsadvisor.values import (
     Report,
     RuleName,
     RuleSeverity,
+    Source,
     SourcedPair,
 )
 from tests.report import curved, sample
@@ -186,6 +187,17 @@ def test_the_range_ends_at_the_stability_limit_but_not_below_the_rate_in_use() -
     assert 1e-3 <= violation.passes.high < other.passes.high
 
 
+def test_a_violation_stands_at_the_half_of_the_pair_that_a_file_sets() -> None:
+    here = Source(by="bsadvisor.yaml", file="bsadvisor.yaml", line=3)
+    flag = Source(by="--lr")
+    for rate_from, batch_from, expected in [(flag, here, here), (here, flag, here), (flag, None, flag)]:
+        pair = SourcedPair(
+            batch_size=64, batch_size_from=batch_from, learning_rate=9.0, learning_rate_from=rate_from
+        )
+        (violation,) = verdict_on(sample.contract_report(), pair, "learning_rate").violations or ()
+        assert violation.source == expected
+
+
 def test_every_violation_says_what_was_measured_what_was_asked_and_what_would_pass() -> None:
     names: list[RuleName] = ["max_examples_over_minimum", "learning_rate"]
     judged = verdict_on(sample.contract_report(), SourcedPair(batch_size=9999, learning_rate=9.0), *names)
@@ -237,7 +249,7 @@ PAIRS = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(REPORTS, PAIRS, PAIRS, st.sampled_from(["range", "limit"]))
 def test_whatever_a_report_holds_the_answer_is_a_valid_report(
     report: Report, asked: SourcedPair, in_use: SourcedPair, against: str
