@@ -23,6 +23,7 @@ from bsadvisor.report import from_json, schema, to_json
 from bsadvisor.values import (
     CheckRequest,
     CheckRule,
+    CurvatureStats,
     Estimate,
     Reach,
     Report,
@@ -185,6 +186,36 @@ def test_the_range_ends_at_the_stability_limit_but_not_below_the_rate_in_use() -
     (other,) = unlimited.violations or ()
     assert other.passes is not None and other.passes.high is not None
     assert 1e-3 <= violation.passes.high < other.passes.high
+
+
+def against_limit(curvature: CurvatureStats, rate: float, batch_size: int = 32) -> Report:
+    """The verdict on a learning rate by the stability limit alone."""
+    report = replace(sample.contract_report(), curvature=curvature)
+    limit = replace(rule("learning_rate"), value="limit")
+    request = CheckRequest(
+        pair=SourcedPair(batch_size=batch_size, learning_rate=rate), rules=(limit,), fail_on="error"
+    )
+    return judge(report, request, in_use=IN_USE, filling=IN_USE)
+
+
+def test_the_limit_is_broken_only_where_the_flattest_possible_curvature_allows_no_such_rate() -> None:
+    at_value, at_low = (
+        38 / curvature
+        for curvature in (162.0, 154.0)  # Adam's limit: 2 (1 + 0.9) / ((1 - 0.9) lambda)
+    )
+    huge = 10**9  # gradient noise lowers the limit of a smaller batch
+    assert against_limit(curved.curvature(), (at_value + at_low) / 2, huge).verdict == "pass"
+    broken = against_limit(curved.curvature(), 1.01 * at_low, huge)
+    assert broken.verdict == "fail"
+    (violation,) = broken.violations or ()
+    assert violation.passes is not None
+    assert violation.passes.high == pytest.approx(at_low, rel=1e-3)
+
+
+def test_the_rate_in_use_is_stable_whatever_the_limit_of_one_point_says() -> None:
+    sharp = replace(curved.curvature(), lambda_max_preconditioned=sample.estimate(1e6, 1.1))
+    assert against_limit(sharp, 1e-3).verdict == "pass"
+    assert against_limit(sharp, 1.1e-3).verdict == "fail"
 
 
 def test_a_violation_stands_at_the_half_of_the_pair_that_a_file_sets() -> None:
