@@ -25,7 +25,7 @@ def render(
     report: Report, format: str, *, width: int | None = None, color: bool = False, unicode: bool = True
 ) -> str:
     """The report in one of `FORMATS`; the last three arguments shape `text` only."""
-    if report.check is not None and format in ("text", "markdown"):
+    if report.check is not None and report.verdict is not None and format in ("text", "markdown"):
         from bsadvisor.report.check_content import alone
 
         return render_check(alone(report), format, width=width, color=color, unicode=unicode)

@@ -24,7 +24,7 @@ def to_junit(summary: CheckSummary) -> str:
 def _add_suite(root: Element, target: CheckedTarget) -> None:
     report, error = target.report, target.error
     seconds = report.probe.seconds if report else 0.0
-    suite = SubElement(root, "testsuite", name=_clean(target.name), time=f"{max(seconds, 0.0):.3f}")
+    suite = SubElement(root, "testsuite", name=_clean(target.name), time=f"{abs(seconds):.3f}")
     if error is not None:
         case = _add_case(suite, target.name, "load")
         _add(case, "error", f"exit code {target.exit_code}", error.message, error.remedy)

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from bsadvisor import report as reports
-from bsadvisor.pipeline import checking
+from bsadvisor.pipeline import StopSignal, checking
 from bsadvisor.values import Report
 from tests.cli.conftest import Run
 from tests.report.junit_schema import offences
@@ -299,3 +299,22 @@ def test_wrong_usage_is_told_in_two_lines(run: Run, folder: Path, words: str, pr
 def test_a_baseline_that_cannot_be_read_is_told(run: Run, folder: Path) -> None:
     save(contract_report(), "a.json")
     assert run("check", "a.json", "--baseline", "gone.json").code == 4
+
+
+# --- interrupted --------------------------------------------------------------------------------
+
+
+def test_an_interrupt_ends_the_check_with_what_was_judged_by_then(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(contract_report(), "a.json")
+    judged = reports.from_json(run("check", "a.json", "--batch-size", "64", "--format", "json").out)
+
+    def interrupted(*arguments: Any, stop: StopSignal, **rest: Any) -> Report:
+        stop.request("interrupt")
+        return judged
+
+    monkeypatch.setattr("bsadvisor.cli.checking.check_target", interrupted)
+    finished = run("check", "model.py", "a.json", "--format", "json")
+    assert finished.code == 130
+    assert reports.from_json(finished.out) == judged
