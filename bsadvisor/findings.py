@@ -523,6 +523,108 @@ _RULES = (
             "far from tuned, it says what it did instead."
         ),
     ),
+    # --- 38x: the rules of `check`; 39x: the report that it reads ---
+    Rule(
+        code="BSA381",
+        severity="error",
+        title="Too many examples",
+        message="B = {batch} takes {cost} times the fewest examples, and {allowed} are allowed",
+        remedy="{advice}",
+        explanation=(
+            "The rule max_examples_over_minimum of `check`. A batch size takes 1 + B / B_crit times the fewest "
+            "examples. It is broken only where that holds for the largest B_crit that the interval and the band "
+            "of the prediction leave possible; at initial weights and at a saddle there is no such end."
+        ),
+    ),
+    Rule(
+        code="BSA382",
+        severity="error",
+        title="Too many steps",
+        message="B = {batch} takes {cost} times the fewest steps, and {allowed} are allowed",
+        remedy="{advice}",
+        explanation=(
+            "The rule max_steps_over_minimum of `check`. A batch size takes 1 + B_crit / B times the fewest "
+            "steps. It is broken only where that holds for the smallest B_crit that the interval and the band "
+            "of the prediction leave possible."
+        ),
+    ),
+    Rule(
+        code="BSA383",
+        severity="error",
+        title="Learning rate outside the advice",
+        message="η = {rate} is {against}",
+        remedy="{advice}",
+        explanation=(
+            "The rule learning_rate of `check`. `range`: the rule that fits the optimizer carries a learning rate "
+            "that worked over to the batch size judged, at every end of the noise scale's interval and with the "
+            "factor that holds 80 % of the rule's errors; above the stability limit the range is cut off. "
+            "`limit`: the stability limit alone, at the flattest curvature of its interval. A pair is never "
+            "judged from itself: the advice starts from the checkpoint, constants, the report or a baseline."
+        ),
+    ),
+    Rule(
+        code="BSA384",
+        severity="error",
+        title="Too long at the saddle",
+        message="leaving the saddle takes this pair {steps}, and {allowed} are allowed",
+        remedy="{advice}",
+        explanation=(
+            "The rule escape_steps of `check`. It is broken only at a certified saddle, and where a tenth of the "
+            "predicted steps is still too many: predictions have been off by a factor of ten."
+        ),
+    ),
+    Rule(
+        code="BSA385",
+        severity="error",
+        title="The batch does not fit",
+        message="a batch of {batch} does not fit in memory",
+        remedy="{advice}",
+        explanation=(
+            "The rule memory of `check`. A batch size is called fitting or not only if it ran; where nothing was "
+            "measured on the hardware, the answer is that it is not known."
+        ),
+    ),
+    Rule(
+        code="BSA386",
+        severity="error",
+        title="The noise scale has drifted",
+        message="the noise scale has changed by a factor of {factor} since the baseline, and {allowed} is allowed",
+        remedy="the old advice no longer holds: choose a pair from the new report, and keep it as the baseline",
+        explanation=(
+            "The rule max_drift of `check`, judged with --baseline only: B_simple of the two reports, at those "
+            "ends of their intervals that are nearest to each other."
+        ),
+    ),
+    Rule(
+        code="BSA391",
+        severity="warning",
+        title="The checkpoint has changed since",
+        message="{file} is no longer the file that this report was made from",
+        remedy="probe it again: the verdict is about the weights of then",
+        explanation="The report holds the SHA-256 of its checkpoint; that of the file on disk is another one.",
+    ),
+    Rule(
+        code="BSA392",
+        severity="warning",
+        title="The data has changed since",
+        message="this report was made from other data: {what}",
+        remedy="probe it again: the verdict is about the data of then",
+        explanation=(
+            "Told by the SHA-256 of a data file, and by the number of examples of a baseline. Of data that comes "
+            "from Python code only the number of examples is known."
+        ),
+    ),
+    Rule(
+        code="BSA393",
+        severity="warning",
+        title="The report contradicts itself",
+        message="the report was changed by hand, or damaged: {what}",
+        remedy="probe again: a verdict from these numbers says nothing",
+        explanation=(
+            "A report holds the sums that its estimates were computed from, and rows that follow from its "
+            "critical batch size. Here they do not agree."
+        ),
+    ),
     # --- 4xx: the saddle ---
     Rule(
         code="BSA401",

@@ -2,7 +2,7 @@
 
     TargetRequest -> TargetDescription, TargetFacts -> ProbeRun, AssumptionFacts, GradientStats,
     CurvatureStats, EscapeDirection, LocalStats -> CriticalBatchSize, Recommendation, SaddleVerdict,
-    Headline, Finding -> Report
+    Headline, Finding -> Report; with CheckRequest -> Judgement -> CheckSummary
 
 A `Report` is the JSON report: its field names are the JSON keys, in the order of the file. `None` is
 JSON `null`: a part that was not measured, an estimate that was not resolved, a bound that does not
@@ -27,6 +27,17 @@ OptimizerFamily = Literal["sgd", "adam", "other"]
 NoiseRegime = Literal["noise", "between", "signal"]
 """Whether gradients at both batch sizes are mostly noise, mostly signal, or neither."""
 Verdict = Literal["none", "note", "possible", "warning", "unresolved"]
+CheckVerdict = Literal["pass", "fail", "unknown"]
+RuleSeverity = Literal["note", "warning", "error"]
+FileState = Literal["unchanged", "changed", "absent"]
+RuleName = Literal[
+    "max_examples_over_minimum",
+    "max_steps_over_minimum",
+    "learning_rate",
+    "escape_steps",
+    "memory",
+    "max_drift",
+]
 
 
 # --- what the user asks for ---------------------------------------------------------------------
@@ -170,6 +181,9 @@ class TargetDescription:
     learning_rate: float | None
     device: str
     dtype: str
+    data_file: str | None = None
+    """A file that the data was read from; None: it came from Python code."""
+    data_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -784,6 +798,105 @@ class ScaleAdvice:
     notes: tuple[str, ...]
 
 
+# --- the check ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Who set a number, and where."""
+
+    by: str
+    """`--lr`, `bsadvisor.yaml`, `LEARNING_RATE in model.py`, `checkpoint`, ..."""
+    file: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcedPair:
+    """A batch size and a learning rate, each with who set it."""
+
+    batch_size: int | None = None
+    batch_size_from: Source | None = None
+    learning_rate: float | None = None
+    learning_rate_from: Source | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRule:
+    """A rule that is on."""
+
+    name: RuleName
+    value: float | str | None
+    """The most that is allowed; `range` or `limit` for the learning rate; None for memory."""
+    severity: RuleSeverity
+    source: Source | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRequest:
+    """What is judged, and by which rules."""
+
+    pair: SourcedPair
+    """What flags and YAML say; a half that they leave out is None."""
+    rules: tuple[CheckRule, ...]
+    fail_on: RuleSeverity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """A number with the ends that interval and band leave possible; None: no such end."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassingRange:
+    """Values of a setting that would pass."""
+
+    setting: Literal["batch_size", "learning_rate"]
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleResult:
+    """What became of one rule."""
+
+    rule: RuleName
+    code: str
+    """For `bsadvisor explain`."""
+    severity: RuleSeverity
+    message: str
+    """What was measured and what was asked; or why it cannot be told."""
+    remedy: str
+    """What would pass; or what would make it known."""
+    measured: Reach | None = None
+    asked: float | None = None
+    """The most that is allowed; for the learning rate, the one that is judged."""
+    passes: PassingRange | None = None
+    source: Source | None = None
+    """Of the setting that the rule is about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """How a pair was judged: the section `check` of the report, beside `verdict` and `violations`."""
+
+    pair: SourcedPair
+    """The pair judged."""
+    anchor: SourcedPair | None
+    """What the learning rate was judged from; None: nothing that is independent of the pair judged."""
+    passed: tuple[RuleResult, ...]
+    unknown: tuple[RuleResult, ...]
+    fail_on: RuleSeverity
+    checkpoint: FileState | None = None
+    """Since a saved report was made; None: it was made just now, or without one."""
+    data: FileState | None = None
+    """The same of the file that the data was read from."""
+
+
 # --- the self test ------------------------------------------------------------------------------
 
 
@@ -826,3 +939,41 @@ class Report:
     hardware: None = None
     scaling_rules: tuple[RuleVerdict, ...] = ()
     """Every named rule at every recommended batch size."""
+    verdict: CheckVerdict | None = None
+    """Of `check`: `fail` where a violation is at least as severe as `fail_on`."""
+    violations: tuple[RuleResult, ...] | None = None
+    check: Judgement | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckError:
+    """Why a target could not be judged."""
+
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedTarget:
+    """One of the targets of a `check`: its report, or why there is none."""
+
+    name: str
+    """As typed."""
+    exit_code: int
+    report: Report | None
+    error: CheckError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSummary:
+    """Several targets, judged in one call: what `check --format json` prints for more than one."""
+
+    schema_version: int
+    bsadvisor_version: str
+    command: str
+    """`check`."""
+    verdict: CheckVerdict
+    """`fail` where one fails, else `unknown` where one is not known, else `pass`."""
+    exit_code: int
+    """The worst of the targets' exit codes: 2, 4, 3, 5, 0 in this order."""
+    targets: tuple[CheckedTarget, ...]

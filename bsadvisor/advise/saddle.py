@@ -94,7 +94,7 @@ def judge_saddle(
         else f"{USUAL}; without {_missing(rule, batch_size, learning_rate)} it cannot be told whether it "
         "holds the run up",
         curvature=escape.parameter_curvature,
-        escape_steps=_finite(trap.steps) if trap and not _is_refuted(escape, trap.steps) else None,
+        escape_steps=_finite(trap.steps) if trap and not is_refuted(escape, trap.steps) else None,
         noise_share=_finite(noise_share(trap.saddle, trap.pair)) if trap else None,
         loss_drop=escape.loss_drop,
         gradient_steps=_finite(trap.gradient_steps) if trap else None,
@@ -145,7 +145,7 @@ def with_escape_steps(
         size, rate = row.batch_size, row.learning_rate
         return find_trap(escape, gradient, rule, batch_size=size, learning_rate=rate).steps
 
-    if any(row.current and _is_refuted(escape, steps(row)) for row in rows):
+    if any(row.current and is_refuted(escape, steps(row)) for row in rows):
         return tuple(rows)
     return tuple(replace(row, escape_steps=_finite(steps(row))) for row in rows)
 
@@ -277,13 +277,13 @@ def _larger_rate(escape: EscapeDirection, trap: Trap, limit: Estimate | None) ->
 
 def _leaves(escape: EscapeDirection, trap: Trap, pair: Pair) -> str:
     """How soon another pair leaves; without numbers where a run has shown the forecast to be too short."""
-    if escape.distance is None or _is_refuted(escape, trap.steps):
+    if escape.distance is None or is_refuted(escape, trap.steps):
         return "leaves sooner"
     steps = max(escape_steps(trap.saddle, pair, escape.distance), 1.0)
     return f"leaves in about {_rounded(steps)} instead of {_rounded(trap.steps)} steps"
 
 
-def _is_refuted(escape: EscapeDirection, steps: float) -> bool:
+def is_refuted(escape: EscapeDirection, steps: float) -> bool:
     """Whether a run of so many steps was tried and had not left."""
     run = escape.short_run
     stayed = (

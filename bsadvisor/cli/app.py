@@ -9,8 +9,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from bsadvisor import __version__
-from bsadvisor.cli import explain, init, probe, scale, schema, selftest, show, trial
-from bsadvisor.cli.output import give_up, open_missing_streams, unwritable_stdout
+from bsadvisor.cli import check, explain, init, probe, scale, schema, selftest, show, trial
+from bsadvisor.cli.output import give_up, open_missing_streams, say_error, unwritable_stdout
 from bsadvisor.errors import EXIT_DONE, EXIT_USAGE, BsadvisorError, UsageError
 
 _WrongUsage: Any = typer.BadParameter.__base__
@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
-for command in (probe, trial, scale, show, explain, schema, init, selftest):
+for command in (probe, trial, check, scale, show, explain, schema, init, selftest):
     name = command.__name__.rpartition(".")[2]
     app.command(name, epilog=command.EXAMPLES)(getattr(command, name))
 
@@ -78,7 +78,5 @@ def _while_printing_help(error: OSError) -> bool:
 
 
 def _fail(error: BsadvisorError) -> NoReturn:
-    """Two lines: what is wrong, and what to do."""
-    message, remedy = (" ".join(text.splitlines()) for text in (error.message, error.remedy))
-    print(f"error: {message}\n  try: {remedy}", file=sys.stderr)
+    say_error(error)
     sys.exit(error.exit_code)

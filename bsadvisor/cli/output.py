@@ -6,14 +6,17 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, TextIO
 
 from bsadvisor import report as reports
-from bsadvisor.errors import OutputError
+from bsadvisor.errors import BsadvisorError, OutputError
 from bsadvisor.values import Report, ScaleAdvice
 
 Format = Literal["text", "json", "yaml", "markdown"]
+CheckFormat = Literal["text", "json", "yaml", "markdown", "github", "junit"]
 
 _FORMAT_OF_ENDING: dict[str, Format] = {
     ".json": "json",
@@ -31,6 +34,12 @@ def choose_format(asked: Format | None, output: Path | None) -> Format:
     """The format asked for, else the one that the file's ending means, else text."""
     ending = output.suffix.lower() if output else ""
     return asked or _FORMAT_OF_ENDING.get(ending, "text")
+
+
+def choose_check_format(asked: CheckFormat | None, output: Path | None) -> CheckFormat:
+    """The same for a check, which is written as JUnit XML, too."""
+    is_xml = output is not None and output.suffix.lower() == ".xml"
+    return asked or ("junit" if is_xml else choose_format(None, output))
 
 
 # --- streams ------------------------------------------------------------------------------------
@@ -84,15 +93,24 @@ def unwritable_stdout(error: OSError, remedy: str) -> OutputError:
 
 def publish_report(report: Report | ScaleAdvice, format: Format, stream: TextIO) -> None:
     """Render for the screen or the pipe that the stream is."""
+    publish_rendered(partial(reports.render, report, format), stream)
+
+
+def publish_rendered(render: Callable[..., str], stream: TextIO) -> None:
+    """The same of anything that is rendered by width, colour and characters."""
     on_screen = stream.isatty()
-    text = reports.render(
-        report,
-        format,
+    text = render(
         width=shutil.get_terminal_size().columns if on_screen else None,
         color=on_screen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
         unicode=stream.encoding.lower().startswith("utf"),
     )
     publish(text, stream)
+
+
+def say_error(error: BsadvisorError) -> None:
+    """Two lines on stderr: what is wrong, and what to do."""
+    message, remedy = (" ".join(text.splitlines()) for text in (error.message, error.remedy))
+    print(f"error: {message}\n  try: {remedy}", file=sys.stderr)
 
 
 # --- files --------------------------------------------------------------------------------------

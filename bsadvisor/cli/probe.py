@@ -38,21 +38,13 @@ def probe(
     device: flags.Device = None,
     dtype: flags.Dtype = None,
     micro_batch: flags.MicroBatch = None,
-    max_examples: Annotated[
-        int | None, typer.Option(metavar="N", help="Measure no more examples than this.")
-    ] = None,
+    max_examples: flags.MaxExamples = None,
     loss: flags.Loss = None,
-    precision: Annotated[
-        float,
-        typer.Option(metavar="P", help="Stop when half the interval of B_simple is below P times its value."),
-    ] = _DEFAULTS.precision,
+    precision: flags.Precision = _DEFAULTS.precision,
     time_budget: flags.TimeBudget = _DEFAULTS.time_budget,
     confidence: flags.Confidence = _DEFAULTS.confidence,
     seed: flags.Seed = _DEFAULTS.seed,
-    no_curvature: Annotated[
-        bool,
-        typer.Option("--no-curvature", help="Leave out B_noise, the stability limit and the saddle verdict."),
-    ] = False,
+    no_curvature: flags.NoCurvature = False,
     trial: Annotated[
         bool | None,
         typer.Option(

@@ -21,7 +21,7 @@ def read_report(name: str) -> Report:
     except reports.ReportError as error:
         raise TargetError(
             f"{name} cannot be read as a report: {error}",
-            "bsadvisor probe TARGET --output report.json   writes one",
+            error.remedy,
         ) from error
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bsadvisor.pipeline.session import Session, StopSignal, Stopwatch
 from bsadvisor.values import (
@@ -22,6 +23,9 @@ from bsadvisor.values import (
     SelftestResult,
     TargetRequest,
 )
+
+if TYPE_CHECKING:
+    from bsadvisor.target.factory import Target
 
 __all__ = ["Session", "StopSignal", "Stopwatch", "probe", "scale", "selftest"]
 
@@ -57,6 +61,43 @@ def probe(
         BsadvisorError: the target cannot be loaded or run.
         KeyboardInterrupt: stopped before anything was measured.
     """
+    return probe_target(
+        request,
+        settings,
+        progress=progress,
+        notify=notify,
+        stop=stop,
+        resume=resume,
+        sidecar=sidecar,
+        trial_log=trial_log,
+        resumed_trial_log=resumed_trial_log,
+        command=command,
+    ).report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """A target that was measured."""
+
+    target: Target
+    report: Report
+
+
+def probe_target(
+    request: TargetRequest,
+    settings: ProbeSettings,
+    *,
+    progress: ProgressCallback,
+    notify: Callable[[str], None],
+    stop: StopSignal,
+    resume: Path | None = None,
+    sidecar: Path | None = None,
+    trial_log: Path | None = None,
+    resumed_trial_log: Path | None = None,
+    command: str = "probe",
+    judging: bool = False,
+) -> Probed:
+    """As `probe`, for those who need the target too; with `judging`, not from the request's pair."""
     stop.deferred = True  # an import of torch must not be torn
     from bsadvisor.measure.state import read_saved_probe
     from bsadvisor.pipeline.advising import advise
@@ -69,7 +110,7 @@ def probe(
     if saved:
         settings = replace(settings, seed=saved.seed, micro_batch=saved.micro_batch)
     began = time.perf_counter()
-    target = load(request, notify=notify)
+    target = load(request, notify=notify, judging=judging)
     loaded = time.perf_counter()
     watch = Stopwatch(budget=settings.time_budget, began=loaded)
     session = Session(
@@ -83,7 +124,8 @@ def probe(
             measured = with_trial(session, measured, log)
     finally:
         stop.deferred = False
-    return advise(session, measured, load_seconds=loaded - began, command=command)
+    report = advise(session, measured, load_seconds=loaded - began, command=command)
+    return Probed(target=target, report=report)
 
 
 def scale(request: ScaleRequest, report: Report | None) -> ScaleAdvice:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from bsadvisor.report.codec import ReportError, from_json, schema, to_json, to_yaml
-from bsadvisor.values import Report, ScaleAdvice
+from bsadvisor.values import CheckSummary, Report, ScaleAdvice
 
 FORMATS = ("text", "json", "yaml", "markdown")
 
-__all__ = ["FORMATS", "ReportError", "from_json", "render", "schema", "to_json"]
+CHECK_FORMATS = (*FORMATS, "github", "junit")
+
+__all__ = [
+    "CHECK_FORMATS",
+    "FORMATS",
+    "ReportError",
+    "from_json",
+    "render",
+    "render_check",
+    "schema",
+    "to_json",
+]
 
 
 def render(
@@ -19,6 +30,11 @@ def render(
     unicode: bool = True,
 ) -> str:
     """The report in one of `FORMATS`; the last three arguments shape `text` only."""
+    judged = isinstance(report, Report) and report.check is not None and report.verdict is not None
+    if isinstance(report, Report) and judged and format in ("text", "markdown"):
+        from bsadvisor.report.check_content import alone
+
+        return render_check(alone(report), format, width=width, color=color, unicode=unicode)
     match format:
         case "text" if isinstance(report, ScaleAdvice):
             from bsadvisor.report.scale_text import scale_to_text
@@ -43,3 +59,33 @@ def render(
             assert isinstance(report, Report)
             return to_markdown(report)
     raise ValueError(f"no format {format!r}; there are {', '.join(FORMATS)}")
+
+
+def render_check(
+    summary: CheckSummary, format: str, *, width: int | None = None, color: bool = False, unicode: bool = True
+) -> str:
+    """A check in one of `CHECK_FORMATS`; as data, that of one target is its report."""
+    reports = [target.report for target in summary.targets]
+    data = reports[0] if len(reports) == 1 and reports[0] is not None else summary
+    match format:
+        case "text":
+            from bsadvisor.report.check_text import to_text
+
+            return to_text(summary, width=width, color=color, unicode=unicode)
+        case "json":
+            return to_json(data)
+        case "yaml":
+            return to_yaml(data)
+        case "markdown":
+            from bsadvisor.report.check_markdown import to_markdown
+
+            return to_markdown(summary)
+        case "github":
+            from bsadvisor.report.github import to_github
+
+            return to_github(summary)
+        case "junit":
+            from bsadvisor.report.junit import to_junit
+
+            return to_junit(summary)
+    raise ValueError(f"no format {format!r}; there are {', '.join(CHECK_FORMATS)}")

@@ -12,27 +12,33 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bsadvisor import values
-from bsadvisor.values import SCHEMA_VERSION, Report, ScaleAdvice
+from bsadvisor.values import SCHEMA_VERSION, CheckSummary, Report, ScaleAdvice
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+PROBE_AGAIN = "bsadvisor probe TARGET --output report.json   writes one"
+
 
 class ReportError(ValueError):
-    """A saved report that cannot be read: one line says why."""
+    """A saved report that cannot be read: one line says why, another what to do."""
+
+    def __init__(self, message: str, remedy: str = PROBE_AGAIN) -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 # --- writing ------------------------------------------------------------------------------------
 
 
-def to_json(report: Report | ScaleAdvice) -> str:
-    """The report as JSON, its keys in the order of the fields and each list of numbers on one line."""
+def to_json(report: Report | CheckSummary | ScaleAdvice) -> str:
+    """As JSON, its keys in the order of the fields and each list of numbers on one line."""
     return _layout(asdict(report), "") + "\n"
 
 
-def to_yaml(report: Report | ScaleAdvice) -> str:
+def to_yaml(report: Report | CheckSummary | ScaleAdvice) -> str:
     """The data of `to_json` as YAML."""
     import yaml
 
@@ -97,7 +103,14 @@ def _check_version(data: Any) -> None:
     if type(version) is not int:
         raise ReportError("not a bsadvisor report: it has no schema_version")
     if version != SCHEMA_VERSION:
-        raise ReportError(f"the report has schema_version {version}; this bsadvisor reads {SCHEMA_VERSION}")
+        newer = version > SCHEMA_VERSION
+        raise ReportError(
+            f"the report has schema_version {version}; this bsadvisor is {'older' if newer else 'newer'} and "
+            f"reads {SCHEMA_VERSION}",
+            "upgrade bsadvisor: pip install --upgrade bsadvisor" if newer else PROBE_AGAIN,
+        )
+    if isinstance(data, dict) and "targets" in data:
+        raise ReportError("these are the reports of several targets", "give one of them, from `targets`")
 
 
 def _first_problem(problem: ValidationError) -> str:
@@ -110,18 +123,29 @@ def _first_problem(problem: ValidationError) -> str:
 @cache
 def _adapter() -> TypeAdapter[Report | None]:
     """Strict about types and keys; the `| None` lets a plain dataclass take these settings."""
-    from pydantic import ConfigDict, TypeAdapter
+    from pydantic import TypeAdapter
 
-    settings = ConfigDict(strict=True, extra="forbid", json_schema_serialization_defaults_required=True)
-    return TypeAdapter(Report | None, config=settings)
+    return TypeAdapter(Report | None, config=_settings())
+
+
+def _settings() -> ConfigDict:
+    from pydantic import ConfigDict
+
+    return ConfigDict(strict=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 # --- the schema ---------------------------------------------------------------------------------
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a report (draft 2020-12); descriptions are the docstrings in `values`."""
-    definitions = _adapter().json_schema(mode="serialization")["$defs"]
+    """The JSON Schema of what `--format json` prints (draft 2020-12): a report, or a check of several targets.
+
+    Descriptions are the docstrings in `values`.
+    """
+    from pydantic import TypeAdapter
+
+    printed: TypeAdapter[Any] = TypeAdapter(Report | CheckSummary | None, config=_settings())
+    definitions = printed.json_schema(mode="serialization")["$defs"]
     for owner, field, text in _field_docstrings():
         if owner in definitions:
             definitions[owner]["properties"][field]["description"] = text
@@ -131,7 +155,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": SCHEMA_DIALECT,
         "title": "bsadvisor report",
-        "$ref": "#/$defs/Report",
+        "anyOf": [{"$ref": "#/$defs/Report"}, {"$ref": "#/$defs/CheckSummary"}],
         "$defs": definitions,
     }
 

@@ -28,6 +28,11 @@ _MARKS: dict[Severity, str] = {"error": "!", "warning": "!", "note": "·", "info
 _COLORS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan", "info": "dim"}
 
 
+def in_ascii(text: str) -> str:
+    """Printable text for a stream that carries nothing else."""
+    return content.printable(text).translate(_IN_ASCII).encode("ascii", "replace").decode()
+
+
 def to_text(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> str:
     """The report for a terminal of so many columns; without `unicode`, in ASCII only."""
     page = Page(width=(width or DEFAULT_WIDTH) - INDENT, unicode=unicode)
@@ -61,9 +66,7 @@ class Page:
 
     def words(self, text: str, style: str = "", *, no_wrap: bool = False) -> Text:
         """Printable text in the characters that the stream can carry."""
-        shown = content.printable(text)
-        if not self.unicode:
-            shown = shown.translate(_IN_ASCII).encode("ascii", "replace").decode()
+        shown = content.printable(text) if self.unicode else in_ascii(text)
         return Text(shown, style=style, overflow="fold", no_wrap=no_wrap)
 
     def blocks(self, report: Report) -> Iterator[RenderableType]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bsadvisor.errors import UsageError
 from bsadvisor.target.data import DataSource
 from bsadvisor.target.names import find_number, find_numbers_like
 from bsadvisor.target.optimizer import OptimizerInUse
 from bsadvisor.target.paths import PythonName
-from bsadvisor.target.spec import Said, TargetSpec
+from bsadvisor.target.spec import Said, TargetSpec, check_reasonable
 from bsadvisor.target.user_code import UserCode
 from bsadvisor.values import UnreadNumber
-
-LOWEST_RATE, HIGHEST_RATE = 1e-30, 1e30
-"""Beyond these, the square of a learning rate is no number any more."""
 
 _SPELLINGS = {
     "BATCH_SIZE": ("batch_size", "batchsize", "train_batch_size", "bs"),
@@ -52,11 +48,8 @@ def find_pair(spec: TargetSpec, data: DataSource, optimizer: OptimizerInUse, cod
         or (Said(value=optimizer.own_rate.peak, by=f"optimizer in {file}") if optimizer.own_rate else None)
         or (Said(value=optimizer.saved_rate.peak, by="checkpoint") if optimizer.saved_rate else None)
     )
-    if rate and not LOWEST_RATE < rate.value < HIGHEST_RATE:
-        raise UsageError(
-            f"the learning rate {rate.value:.3g}, from {rate.by}, is beyond all reason",
-            f"give one between {LOWEST_RATE:g} and {HIGHEST_RATE:g}: --lr RATE",
-        )
+    if rate:
+        check_reasonable(rate.value, rate.by)
     return PairInUse(
         batch_size=known or assumed,
         learning_rate=rate,
@@ -67,6 +60,18 @@ def find_pair(spec: TargetSpec, data: DataSource, optimizer: OptimizerInUse, cod
             *(() if rate else _unread(code, spec.model, "--lr", "LEARNING_RATE", (int, float))),
         ),
     )
+
+
+def find_independent_pair(
+    spec: TargetSpec, data: DataSource, optimizer: OptimizerInUse, code: UserCode
+) -> PairInUse:
+    """What `check` starts from: never flags nor YAML, which say what is judged; the checkpoint first."""
+    found = find_pair(replace(spec, batch_size=None, learning_rate=None), data, optimizer, code)
+    saved = optimizer.saved_rate
+    if saved is None:
+        return found
+    rate = Said(value=saved.peak, by="checkpoint")
+    return replace(found, learning_rate=rate, learning_rate_now=_decayed(rate, optimizer), unread=())
 
 
 def _constant(code: UserCode, file: PythonName, name: str, kinds: tuple[type, ...]) -> Said | None:

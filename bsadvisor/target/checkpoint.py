@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bsadvisor.errors import CheckpointError
+from bsadvisor.target.checkpoint_files import sha256_of, tensor_files
 from bsadvisor.target.paths import shown, typed
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "model_state", "module", "weights", "net", "network")
@@ -26,9 +25,6 @@ OPTIMIZERS = ("optimizer_state_dict", "optimizer", "optimizer_state", "optimizer
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DistributedDataParallel, torch.compile and Lightning put before every name."""
-
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
-"""Of files that may hold a checkpoint."""
 
 NAMED = 3
 """At most so many names in an error."""
@@ -48,7 +44,7 @@ class Checkpoint:
 
 def read_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
     """Read a file of torch.save, a safetensors file, or a directory or index of its shards."""
-    files = _files(path)
+    files = tensor_files(path)
     if all(file.suffix == ".safetensors" for file in files):
         content: Any = {name: tensor for file in files for name, tensor in _read_safetensors(file).items()}
     else:
@@ -56,7 +52,7 @@ def read_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
     wrapper, weights = _find_weights(content, path)
     return Checkpoint(
         path=path,
-        sha256=_sha256([path, *files] if path.is_file() and files != [path] else files),
+        sha256=sha256_of(path, files),
         weights=weights,
         wrapper=wrapper,
         optimizer_state=_find_optimizer_state(content),
@@ -78,33 +74,6 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> str | None:
 
 
 # --- reading ------------------------------------------------------------------------------------
-
-
-def _files(path: Path) -> list[Path]:
-    """The files that hold the tensors."""
-    if path.is_dir():
-        found = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
-        if len(found) != 1:
-            files = ", ".join(typed(file) for file in sorted(path.iterdir()) if file.suffix in SUFFIXES)
-            raise CheckpointError(
-                f"{shown(path)} holds {len(found)} safetensors checkpoints",
-                f"give one file: --checkpoint FILE, such as {files or 'last.pt'}",
-            )
-        return _files(found[0])
-    if path.suffix != ".json":
-        return [path]
-    try:
-        shards = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise CheckpointError(
-            f"{shown(path)} is not an index of shards", "give the *.safetensors.index.json of the checkpoint"
-        ) from None
-    missing = [shard for shard in shards if not (path.parent / shard).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{shown(path)} lists {missing[0]}, which is not there", "put every shard beside the index"
-        )
-    return [path.parent / shard for shard in shards]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -142,15 +111,6 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
         f"{shown(path)} cannot be read as a checkpoint: {reason}",
         "it may be cut short: copy it again, or use another checkpoint of the run",
     )
-
-
-def _sha256(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 # --- finding ------------------------------------------------------------------------------------

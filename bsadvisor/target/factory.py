@@ -11,9 +11,10 @@ from torch import nn
 
 from bsadvisor.errors import DataError, TargetError
 from bsadvisor.random_state import random_state_kept, seed_everything
-from bsadvisor.target.anchor import PairInUse, find_pair
+from bsadvisor.target.anchor import PairInUse, find_independent_pair, find_pair
 from bsadvisor.target.batches import batch_length, tensors_in
 from bsadvisor.target.checkpoint import Checkpoint, load_weights, read_checkpoint
+from bsadvisor.target.checkpoint_files import sha256_of
 from bsadvisor.target.data import DataSource, make_source, read_npz
 from bsadvisor.target.device import DTYPES, find_device, find_dtype
 from bsadvisor.target.loss import Loss, choose_loss, token_counts
@@ -55,8 +56,11 @@ class _Parts:
     pair: PairInUse
 
 
-def load(request: TargetRequest, *, notify: Callable[[str], None]) -> Target:
+def load(request: TargetRequest, *, notify: Callable[[str], None], judging: bool = False) -> Target:
     """Build the target that a request describes; nothing of the user's is changed.
+
+    Args:
+        judging: the request's pair is to be judged, and so is not the one in use.
 
     Raises:
         UsageError: flags or YAML that cannot be understood.
@@ -67,10 +71,12 @@ def load(request: TargetRequest, *, notify: Callable[[str], None]) -> Target:
     dtype = find_dtype(spec.dtype) if spec.dtype else None
     with random_state_kept():
         seed_everything(0)
-        return _load(spec, device, dtype, UserCode(notify=notify))
+        return _load(spec, device, dtype, UserCode(notify=notify), judging=judging)
 
 
-def _load(spec: TargetSpec, device: torch.device, dtype: torch.dtype | None, code: UserCode) -> Target:
+def _load(
+    spec: TargetSpec, device: torch.device, dtype: torch.dtype | None, code: UserCode, *, judging: bool
+) -> Target:
     model = find_model(code, spec.model)
     checkpoint = read_checkpoint(spec.checkpoint, trust=spec.trust_checkpoint) if spec.checkpoint else None
     prefix = load_weights(model, checkpoint) if checkpoint else None
@@ -98,6 +104,7 @@ def _load(spec: TargetSpec, device: torch.device, dtype: torch.dtype | None, cod
         clip_grad_norm=spec.clip_grad_norm,
         code=code,
     )
+    judged = find_pair(spec, data, optimizer, code)
     parts = _Parts(
         spec=spec,
         model=model,
@@ -108,7 +115,7 @@ def _load(spec: TargetSpec, device: torch.device, dtype: torch.dtype | None, cod
         first_batch=first_batch,
         loss=loss,
         optimizer=optimizer,
-        pair=find_pair(spec, data, optimizer, code),
+        pair=find_independent_pair(spec, data, optimizer, code) if judging else judged,
     )
     return Target(
         model=model,
@@ -123,6 +130,7 @@ def _load(spec: TargetSpec, device: torch.device, dtype: torch.dtype | None, cod
         surroundings=surroundings,
         code=code,
         training=training,
+        judged=judged if judging else None,
     )
 
 
@@ -208,6 +216,8 @@ def _describe(parts: _Parts, device: torch.device) -> TargetDescription:
         learning_rate=rate.value if rate else None,
         device=str(device),
         dtype=str(_weights_dtype(parts.parameters)).removeprefix("torch."),
+        data_file=shown(parts.spec.npz) if parts.spec.npz else None,
+        data_sha256=sha256_of(parts.spec.npz, [parts.spec.npz]) if parts.spec.npz else None,
     )
 
 

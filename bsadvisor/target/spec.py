@@ -15,6 +15,9 @@ from bsadvisor.values import TargetRequest
 
 CONFIG_NAME = "bsadvisor.yaml"
 
+LOWEST_RATE, HIGHEST_RATE = 1e-30, 1e30
+"""Beyond these, the square of a learning rate is no number any more."""
+
 CRITERIA = ("cross_entropy", "mse")
 """Losses that can be asked for by name."""
 
@@ -67,10 +70,10 @@ def read_spec(request: TargetRequest) -> TargetSpec:
 
 
 def _read_spec(request: TargetRequest) -> TargetSpec:
-    _check_flags(request)
+    check_flags(request)
     here = Path.cwd()
     typed = parse_python_name(request.target, here) if request.target else None
-    config = _find_config(request, typed)
+    config = find_config(request, target_folder(request))
     settings = read_yaml(config) if config else YamlFile()
     folder = config.parent if config else here
     said_by = shown(config) if config else CONFIG_NAME
@@ -96,7 +99,8 @@ def _read_spec(request: TargetRequest) -> TargetSpec:
     )
 
 
-def _check_flags(request: TargetRequest) -> None:
+def check_flags(request: TargetRequest) -> None:
+    """Refuse a pair that nobody can train with."""
     if request.batch_size is not None and request.batch_size < 1:
         raise UsageError(
             f"--batch-size {request.batch_size} is below 1", "give the examples per optimizer step"
@@ -106,12 +110,18 @@ def _check_flags(request: TargetRequest) -> None:
         raise UsageError(f"--lr {rate} is not a learning rate", "give a finite number above 0")
 
 
-def _find_config(request: TargetRequest, typed: PythonName | None) -> Path | None:
+def find_config(request: TargetRequest, beside: Path) -> Path | None:
+    """The file that a flag names, else the one in the folder of the target, else the one here."""
     if request.config is not None:
         return Path(request.config)
-    folders = [typed.file.parent] if typed else []
-    candidates = (folder / CONFIG_NAME for folder in [*folders, Path.cwd()])
+    candidates = (folder / CONFIG_NAME for folder in (beside, Path.cwd()))
     return next((path for path in candidates if path.is_file()), None)
+
+
+def target_folder(request: TargetRequest) -> Path:
+    """Where the target's file is; here, where the YAML names it."""
+    here = Path.cwd()
+    return parse_python_name(request.target, here).file.parent if request.target else here
 
 
 def _model(typed: PythonName | None, in_yaml: str | None, folder: Path) -> PythonName:
@@ -202,6 +212,15 @@ def _optimizer(request: TargetRequest, section: OptimizerSection | None) -> Opti
     same = section is not None and section.name.lower() == name.lower()
     settings = section.model_dump(exclude={"name"}, exclude_none=True) if section and same else {}
     return OptimizerSpec(name=name, settings=settings)
+
+
+def check_reasonable(rate: float, by: str) -> None:
+    """Refuse a learning rate that cannot be reckoned with."""
+    if not LOWEST_RATE < rate < HIGHEST_RATE:
+        raise UsageError(
+            f"the learning rate {rate:.3g}, from {by}, is beyond all reason",
+            f"give one between {LOWEST_RATE:g} and {HIGHEST_RATE:g}: --lr RATE",
+        )
 
 
 def _said(flag: float | None, flag_name: str, in_yaml: float | None, config: Path | None) -> Said | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bsadvisor.errors import TargetError
+from bsadvisor.target.anchor import PairInUse
 from bsadvisor.target.batches import move
 from bsadvisor.target.data import DataSource
 from bsadvisor.target.loss import Loss, counted_classes, label_counts
@@ -73,6 +74,8 @@ class Target:
     surroundings: Surroundings
     code: UserCode
     training: Training
+    judged: PairInUse | None = None
+    """The pair that `check` is asked about; the description's is then what it starts from."""
 
     def loss(self, batch: Any, *, full_precision: bool = False) -> Tensor:
         """The scalar training loss of a batch, with its graph."""

@@ -7,31 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from bsadvisor.errors import UsageError
+from bsadvisor.target.check_section import RULE_SECTIONS, CheckSection
 from bsadvisor.target.paths import shown
+from bsadvisor.target.yaml_types import Count, NotNegative, Positive, Section
 
 
-def _number_from_text(value: Any) -> Any:
-    """YAML 1.1 reads `3e-4`, without a dot, as text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-Number = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
-Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class DataSection(_Section):
+class DataSection(Section):
     """A name in a Python file, or a file that is read here."""
 
     loader: str | None = None
@@ -46,7 +30,7 @@ class DataSection(_Section):
         return self
 
 
-class OptimizerSection(_Section):
+class OptimizerSection(Section):
     """A class of torch.optim and its settings."""
 
     name: str
@@ -60,25 +44,13 @@ class OptimizerSection(_Section):
     eps: NotNegative | None = None
 
 
-class HardwareSection(_Section):
+class HardwareSection(Section):
     """What training runs on."""
 
     devices: Count | None = None
 
 
-class CheckSection(_Section):
-    """The rules of `check`; null turns one off."""
-
-    max_examples_over_minimum: Positive | None = 2.0
-    max_steps_over_minimum: Positive | None = None
-    learning_rate: Literal["range", "limit"] | None = "range"
-    escape_steps: Positive | None = None
-    memory: bool | None = True
-    max_drift: Positive | None = 2.0
-    fail_on: Literal["note", "warning", "error"] = "error"
-
-
-class YamlFile(_Section):
+class YamlFile(Section):
     """The whole file."""
 
     model: str | None = None
@@ -100,6 +72,7 @@ _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("optimizer",): OptimizerSection,
     ("hardware",): HardwareSection,
     ("check",): CheckSection,
+    **{("check", rule): section for rule, section in RULE_SECTIONS.items()},
 }
 
 
@@ -109,10 +82,26 @@ def read_yaml(path: Path) -> YamlFile:
     try:
         return YamlFile.model_validate({} if content is None else content)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = tuple(str(part) for part in problem["loc"])
-        line = _line_of(text, where)
-        raise UsageError(f"{shown(path)}:{line}: {_what(problem, where)}", _remedy(problem, where)) from None
+        line = _line_of(text, _where(error))
+        what, remedy = problem_in(error)
+        raise UsageError(f"{shown(path)}:{line}: {what}", remedy) from None
+
+
+def line_of_key(path: Path, *keys: str) -> int:
+    """The line that sets a key, in a file that was read already."""
+    return _line_of(path.read_text(encoding="utf-8"), keys)
+
+
+def problem_in(error: ValidationError, *section: str) -> tuple[str, str]:
+    """The first problem, and what to do about it, where a section or the whole file was read."""
+    problem, where = error.errors()[0], _where(error, *section)
+    return _what(problem, where), _remedy(problem, where)
+
+
+def _where(error: ValidationError, *section: str) -> tuple[str, ...]:
+    """The keys to the first problem, as they were written: a rule's value may be spelled without `value`."""
+    where = (*section, *(str(part) for part in error.errors()[0]["loc"]))
+    return where[:-1] if where[:1] == ("check",) and where[-1] == "value" else where
 
 
 def _parse(path: Path) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 import bsadvisor
 from bsadvisor import report as reports
 from tests.cli.conftest import PROGRAM, Run
+from tests.report.curved import no_saddle
 from tests.report.sample import contract_report
 
 HEAVY = ("torch", "numpy", "scipy", "pandas")
@@ -40,6 +41,7 @@ def test_only_commands_that_exist_are_offered(spawn: Run) -> None:
     commands = spawn("bsadvisor --help").out.split("Commands:")[1].strip().splitlines()
     assert [line.split()[0] for line in commands] == [
         "probe",
+        "check",
         "scale",
         "show",
         "explain",
@@ -66,14 +68,28 @@ def test_without_a_command_the_help_is_shown_as_wrong_usage(run: Run) -> None:
     assert "Commands:" in finished.err
 
 
-@pytest.mark.parametrize("command", ["bsadvisor --help", "bsadvisor probe --help", f"{TAB} bsadvisor"])
+@pytest.mark.parametrize(
+    "command", ["bsadvisor --help", "bsadvisor probe --help", "bsadvisor check --help", f"{TAB} bsadvisor"]
+)
 def test_the_program_starts_in_three_tenths_of_a_second(spawn: Run, command: str) -> None:
     spawn(command)
     assert min(processor_seconds(spawn, command) for _ in range(3)) <= 0.3
 
 
+CHECK = "check report.json --batch-size 64 --lr 1.4e-3"
+
+
+def test_a_saved_report_is_judged_in_half_a_second(spawn: Run, tmp_path: Path) -> None:
+    """With everything that can be computed from it: curvature, a limit, steps to leave no saddle."""
+    report = reports.to_json(no_saddle())
+    (tmp_path / "report.json").write_text(report, encoding="utf-8")
+    command = f"bsadvisor {CHECK} --rule escape_steps=100 --rule max_steps_over_minimum=9"
+    spawn(command)
+    assert min(processor_seconds(spawn, command) for _ in range(3)) <= 0.5
+
+
 @pytest.mark.parametrize(
-    "command", ["--help", "probe --help", "explain", "schema", "show report.json", SCALE]
+    "command", ["--help", "probe --help", "explain", "schema", "show report.json", SCALE, CHECK]
 )
 def test_what_needs_no_model_never_loads_the_heavy_packages(spawn: Run, tmp_path: Path, command: str) -> None:
     (tmp_path / "report.json").write_text(reports.to_json(contract_report()), encoding="utf-8")
@@ -84,7 +100,7 @@ def test_what_needs_no_model_never_loads_the_heavy_packages(spawn: Run, tmp_path
     assert loaded.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("command", ["--help", "explain", "schema", "show report.json"])
+@pytest.mark.parametrize("command", ["--help", "explain", "schema", "show report.json", CHECK])
 def test_a_reader_that_closes_the_pipe_is_no_error(spawn: Run, tmp_path: Path, command: str) -> None:
     (tmp_path / "report.json").write_text(reports.to_json(contract_report()), encoding="utf-8")
     # The pipe is closed before anything is written: `sleep` holds the program back.
@@ -92,8 +108,11 @@ def test_a_reader_that_closes_the_pipe_is_no_error(spawn: Run, tmp_path: Path, c
     assert (finished.code, finished.err) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["explain", "--help", "--version", "probe --help"])
-def test_a_full_disk_behind_stdout_is_an_output_that_cannot_be_written(spawn: Run, command: str) -> None:
+@pytest.mark.parametrize("command", ["explain", "--help", "--version", "probe --help", CHECK])
+def test_a_full_disk_behind_stdout_is_an_output_that_cannot_be_written(
+    spawn: Run, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "report.json").write_text(reports.to_json(contract_report()), encoding="utf-8")
     finished = spawn(f"bsadvisor {command} > /dev/full")
     assert finished.code == 4
     assert finished.err.startswith("error: stdout cannot be written: ")
