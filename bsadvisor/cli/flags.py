@@ -62,18 +62,7 @@ Horizon = Annotated[
     int,
     typer.Option(metavar="STEPS", help="Of the trial: its target is the loss so many steps ahead."),
 ]
-TargetMaxExamples = Annotated[
-    int | None, typer.Option(metavar="N", help="Measure no more examples than this.")
-]
-Precision = Annotated[
-    float,
-    typer.Option(metavar="P", help="Stop when half the interval of B_simple is below P times its value."),
-]
-NoCurvature = Annotated[
-    bool,
-    typer.Option("--no-curvature", help="Leave out B_noise, the stability limit and the saddle verdict."),
-]
-Loss = Annotated[float | None, typer.Option(metavar="LOSS", help="Of the trial, instead of --horizon.")]
+TargetLoss = Annotated[float | None, typer.Option(metavar="LOSS", help="Of the trial, instead of --horizon.")]
 KeepBetas = Annotated[
     bool, typer.Option("--keep-betas", help="In the trial, do not adapt beta_2 to the batch size.")
 ]
