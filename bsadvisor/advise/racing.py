@@ -170,12 +170,14 @@ def _too_easy(course: Course, home: Line, results: Sequence[HeatResult]) -> bool
 
 
 def _search(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
-    """A rate beyond those tried, while the best may lie there; then the close ones on other data."""
+    """A rate beyond those tried, while the best may lie there; then, with the batch size in use, those
+    that are close on other data."""
     if not line.searched or line.timed:
         return None
     if line.edge == 0:
+        again = line.batch_size == course.batch_size and line.close
         steps = line.curve.best_steps if line.has_arrived else 0.0
-        return _heat(line.batch_size, line.close, course.seeds.search[1:], leg, steps) if line.close else None
+        return _heat(line.batch_size, line.close, course.seeds.search[1:], leg, steps) if again else None
     tried = sum(result.heat.batch_size == line.batch_size for result in leg)
     if tried > MOST_EXTENSIONS:
         return None

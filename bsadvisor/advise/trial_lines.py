@@ -15,6 +15,9 @@ AS_GOOD = 1.03
 """Steps of a rate over those of the best: nothing is gained by another one."""
 
 
+EQUAL = 1.08
+"""Ratio of the steps of two rates, below which the best lies between them."""
+
 CLOSE = 1.35
 """Steps of a rate over those of the best on the same data: on other data it may be the better one."""
 
@@ -114,9 +117,7 @@ class Line:
         side = ends.get(self.best, 0)
         if not self.has_arrived or len(self.rates) > 2:
             return side
-        gap = math.log(self.rates[1] / self.rates[0])
-        beyond = side * math.log(self.curve.best_rate / self.rates[self.best])
-        return side if beyond > 0.45 * gap else 0
+        return side if max(self.steps) > EQUAL * min(self.steps) else 0
 
     @property
     def chosen(self) -> float | None:

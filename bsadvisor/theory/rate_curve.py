@@ -13,7 +13,10 @@ from dataclasses import dataclass
 USUAL_CURVATURE = 0.8
 """k: ten per cent more steps at a factor sqrt(2) either side of the best, as on 56 tuned points."""
 
-LOWEST_CURVATURE, HIGHEST_CURVATURE = 0.2, 4.0
+LOWEST_CURVATURE, HIGHEST_CURVATURE = 0.4, 2.0
+
+FAR = math.log(2.0)
+"""Steps so far apart say nothing of the curvature near the best rate."""
 
 TOLERATED = math.log(1.1)
 """Ten per cent more steps."""
@@ -64,11 +67,11 @@ def fit_rate_curve(rates: Sequence[float], steps: Sequence[float], curvature: fl
     known = [index for index in near if math.isfinite(steps[index])]
     x = [math.log(rates[index]) for index in known]
     y = [math.log(max(steps[index], 0.1)) for index in known]
-    if len(known) == 3:
+    if len(known) == 3 and max(y) - min(y) < FAR:
         curvature = (_clipped(_second_difference(x, y)) + curvature) / 2
     centre = math.log(rates[best])
     if len(known) >= 2:
-        centre = _vertex(x, y, curvature)
+        centre = _vertex(x, [min(b, min(y) + FAR) for b in y], curvature)
     low, high = _reach(rates, steps, best)
     centre = min(max(centre, low), high)
     level = _mean([b - curvature * (a - centre) ** 2 for a, b in zip(x, y, strict=True)])
