@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from scipy.stats import binomtest
 
-from tests.benchmarks.saddles.cases import CASES
+from tests.benchmarks.saddles.cases import CASES, SPLITS
 from tests.benchmarks.saddles.problem import Case
 from tests.benchmarks.saddles.truth import RESULTS as TRUTH
 from tests.benchmarks.saddles.truth import median_step
@@ -207,7 +207,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("function", help="MODULE:FUNCTION that gives the verdict on a case with a seed")
-    parser.add_argument("--split", choices=["design", "test"], default="design")
+    parser.add_argument("--split", choices=SPLITS, default="design")
     parser.add_argument("--seeds", type=int, default=5, help="probes per case")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="store in results/saddle-verdicts.json")
