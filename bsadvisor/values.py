@@ -378,6 +378,8 @@ class ShortRun:
     """Fall of the loss, each end at 99 % by itself."""
     kicked_loss_drop: Estimate
     """The same, against the checkpoint, when the run starts at the lowest point of the escape direction."""
+    gain: Estimate
+    """The second less the first, example by example: both runs saw the same batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,6 +412,8 @@ class EscapeDirection:
     examples: int
     short_run: ShortRun | None = None
     """Whether the run leaves by itself; measured where the direction is worth leaving along."""
+    long_run: ShortRun | None = None
+    """The same over more steps; measured where the short one is stuck with a kick as without one."""
 
 
 # --- local optimum ------------------------------------------------------------------------------
