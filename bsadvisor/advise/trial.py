@@ -15,7 +15,10 @@ RUN_EXAMPLES = 25_600
 TIMES_LONGER = 3
 """The second run, where the kick has not led far enough away within the first: some saddles are slow."""
 
-Sure = Literal["surely", "perhaps", "no"]
+MUCH = 2.0
+"""Times what counts as moving: a run that falls so far moves, however uncertain the fall."""
+
+Sure = Literal["surely", "perhaps", "hardly", "no"]
 
 
 def plan_short_run(batch_size: int) -> int:
@@ -48,7 +51,7 @@ def judge_runs(escape: EscapeDirection) -> Verdict:
     """The verdict along a certified direction along which a run was tried."""
     run = escape.short_run
     stuck, away = "no" if run is None else _is_stuck(run, escape.loss), _leads_away(escape)
-    if "no" in (stuck, away):
+    if "no" in (stuck, away) or (stuck == "hardly" and away != "surely"):
         return "note"
     return "warning" if stuck == away == "surely" else "possible"
 
@@ -77,8 +80,8 @@ def _is_stuck(run: ShortRun, loss: float) -> Sure:
     least, moved = little(run, loss), run.loss_drop
     if moved.value is None or moved.low is None or moved.high is None or moved.value <= -least:
         return "no"
-    if moved.low >= least:
-        return "no"
+    if moved.value >= least:
+        return "hardly" if moved.low < least and moved.value < MUCH * least else "no"
     return "surely" if moved.high < least else "perhaps"
 
 

@@ -31,6 +31,8 @@ UNKNOWN = replace(STAYS, value=None, low=None, high=None)
         (STAYS, FAR, FAR, "warning"),
         (within(0.04, 0.02), FAR, FAR, "possible"),  # it may leave by itself
         (within(0.052, 0.004), FAR, FAR, "possible"),  # it may not
+        (within(0.052, 0.004), FAR, within(0.06, 0.02), "note"),  # which is too much of a perhaps
+        (within(0.14, 0.1), FAR, FAR, "note"),  # as is a run that says nothing
         (STAYS, within(0.06, 0.02), FAR, "possible"),  # there may be little to gain
         (STAYS, FAR, within(0.06, 0.02), "possible"),  # or little more than without a kick
         (within(0.06, 0.002), FAR, FAR, "note"),  # it leaves by itself

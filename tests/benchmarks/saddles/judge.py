@@ -28,7 +28,12 @@ from tests.benchmarks.saddles.problem import Case
 from tests.benchmarks.saddles.truth import RESULTS as TRUTH
 from tests.benchmarks.saddles.truth import median_step
 
-RESULTS = TRUTH.with_name("saddle-verdicts.json")
+RESULTS = {
+    "test": TRUTH.with_name("saddle-verdicts.json"),
+    "fresh": TRUTH.with_name("saddle-verdicts-fresh.json"),
+}
+"""The splits that judge; what is tuned on is not stored."""
+
 ALARMS = ("warning", "possible")
 DRIFT = 0.05
 """Part of its stored loss by which a rebuilt checkpoint may differ before that is said."""
@@ -210,15 +215,15 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, default="design")
     parser.add_argument("--seeds", type=int, default=5, help="probes per case")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help="store in results/saddle-verdicts.json")
+    parser.add_argument("--write", action="store_true", help="store in results/, of a split that judges")
     arguments = parser.parse_args()
     ask = partial(judge_named, function=arguments.function, seeds=arguments.seeds)
     with get_context("spawn").Pool(arguments.processes) as pool:
         judged = pool.map(ask, [case.name for case in CASES if case.split == arguments.split], chunksize=1)
     print("\n".join(report(judged)))
-    if arguments.write:
+    if arguments.write and arguments.split in RESULTS:
         text = json.dumps(stored(judged, arguments.split), indent=1)
-        RESULTS.write_text(text + "\n", encoding="utf-8")
+        RESULTS[arguments.split].write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
