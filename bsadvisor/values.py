@@ -390,7 +390,10 @@ class EscapeDirection:
     """
 
     curvature: Estimate
-    """Second derivative of the loss along x, at `CERTIFICATE` confidence, one-sided at both ends."""
+    """Second derivative of the loss along x, at `CERTIFICATE` confidence, one-sided at both ends.
+
+    Its ends are its value where that is the mean over all examples.
+    """
     parameter_curvature: Estimate
     """The same per unit length in the space of the parameters: bounds lambda_min from above."""
     gradient: Estimate

@@ -411,7 +411,7 @@ def _saddle(report: Report, saddle: SaddleVerdict) -> Iterator[str]:
         return
     yield _AT_A_SADDLE[saddle.verdict]
     if saddle.curvature is not None and _is_of_a_direction_of_its_own(report, saddle.curvature):
-        yield f"curvature along it {numbers.interval(saddle.curvature)}, {_level(saddle.curvature)}"
+        yield f"curvature along it {_along(saddle.curvature)}"
     if saddle.loss_drop is not None and saddle.loss_drop.value is not None:
         yield f"loss to gain along it {numbers.interval(saddle.loss_drop)}, {_level(saddle.loss_drop)}"
     if saddle.evidence is not None:
@@ -434,6 +434,13 @@ def _is_of_a_direction_of_its_own(report: Report, along: Estimate) -> bool:
     """Not that of λmin, which is printed already: so it is in an adaptive optimizer's geometry."""
     smallest = report.curvature.lambda_min if report.curvature else None
     return smallest is None or smallest.value != along.value
+
+
+def _along(curvature: Estimate) -> str:
+    """The mean over all examples has no error."""
+    if curvature.value is not None and curvature.low == curvature.high:
+        return f"{numbers.significant(curvature.value)} over all examples"
+    return f"{numbers.interval(curvature)}, {_level(curvature)}"
 
 
 def _run_tried(run: ShortRun) -> Iterator[str]:

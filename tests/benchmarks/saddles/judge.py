@@ -217,11 +217,13 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="store in results/, of a split that judges")
     arguments = parser.parse_args()
+    if arguments.write and arguments.split not in RESULTS:
+        parser.error("what is tuned on is not stored")
     ask = partial(judge_named, function=arguments.function, seeds=arguments.seeds)
     with get_context("spawn").Pool(arguments.processes) as pool:
         judged = pool.map(ask, [case.name for case in CASES if case.split == arguments.split], chunksize=1)
     print("\n".join(report(judged)))
-    if arguments.write and arguments.split in RESULTS:
+    if arguments.write:
         text = json.dumps(stored(judged, arguments.split), indent=1)
         RESULTS[arguments.split].write_text(text + "\n", encoding="utf-8")
 
