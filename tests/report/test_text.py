@@ -298,8 +298,8 @@ def test_a_direction_of_all_examples_has_no_error_and_the_longer_run_stands_belo
         evidence=replace(report.saddle.evidence, long_run=longer),
     )
     text = " ".join(shown(replace(report, saddle=saddle)).split())
-    assert "curvature along it -0.0642 over all examples" in text
-    assert text.index("100 steps lower the loss by") < text.index("300 steps lower the loss by 0.0021 [")
+    assert "curvature along it -0.064 over all examples" in text
+    assert text.index("100 steps lower the loss by") < text.index("300 steps lower the loss by 0.00210 [")
 
 
 def test_every_pair_has_the_steps_that_it_takes_to_leave_and_the_column_says_what_they_are() -> None:
