@@ -633,9 +633,10 @@ _RULES = (
         message="these weights sit at a saddle that the pair in use does not leave soon",
         remedy="{advice}",
         explanation=(
-            "A direction of negative curvature was found on some examples and certified at 99 % on others. "
-            "A short run with the pair in use, taken back afterwards, hardly lowered the loss; the same run "
-            "lowered it once it had started from the lowest point along that direction. Both hold at 99 %. What "
+            "A direction of negative curvature was found on some examples and certified at 99 % on others, or "
+            "is one of the loss over all examples. A short run with the pair in use, taken back afterwards, "
+            "hardly lowered the loss; the same run, or a longer one, lowered it by more once it had started from "
+            "the lowest point along that direction. Both hold at 99 %. What "
             "leaves sooner depends on what starts the escape: gradient noise, of which a smaller batch has "
             "more, or the gradient itself, which a larger learning rate follows faster."
         ),

@@ -421,6 +421,8 @@ class ShortRun:
     """Fall of the loss, each end at 99 % by itself."""
     kicked_loss_drop: Estimate
     """The same, against the checkpoint, when the run starts at the lowest point of the escape direction."""
+    gain: Estimate
+    """The second less the first, example by example: both runs saw the same batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -431,7 +433,10 @@ class EscapeDirection:
     """
 
     curvature: Estimate
-    """Second derivative of the loss along x, at `CERTIFICATE` confidence, one-sided at both ends."""
+    """Second derivative of the loss along x, at `CERTIFICATE` confidence, one-sided at both ends.
+
+    Its ends are its value where that is the mean over all examples.
+    """
     parameter_curvature: Estimate
     """The same per unit length in the space of the parameters: bounds lambda_min from above."""
     gradient: Estimate
@@ -453,6 +458,8 @@ class EscapeDirection:
     examples: int
     short_run: ShortRun | None = None
     """Whether the run leaves by itself; measured where the direction is worth leaving along."""
+    long_run: ShortRun | None = None
+    """The same over more steps; measured where the short one is stuck with a kick as without one."""
 
 
 # --- local optimum ------------------------------------------------------------------------------

@@ -25,6 +25,20 @@ with torch.no_grad():
         parameter.mul_(0.02)
 """
 
+PARITY = """
+import torch
+from torch import nn
+torch.manual_seed(12)
+x = torch.randint(2, (2048, 8)).float() * 2 - 1
+y = x[:, :2].prod(1, keepdim=True)
+data = torch.utils.data.TensorDataset(x, y)
+BATCH_SIZE, LEARNING_RATE = 32, 0.1
+model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+with torch.no_grad():
+    for parameter in model.parameters():
+        parameter.mul_(0.3 if parameter.dim() > 1 else 0.0)
+"""
+
 ORDINARY = """
 import torch
 from torch import nn
@@ -71,6 +85,19 @@ def test_weights_near_zero_are_a_saddle_that_every_pair_takes_steps_to_leave(tmp
     assert run and run.loss_drop.value is not None and run.kicked_loss_drop.value is not None
     assert run.loss_drop.value < run.kicked_loss_drop.value
     assert all(row.escape_steps is not None for row in report.recommendations)
+
+
+def test_where_half_of_the_examples_show_no_way_out_all_of_them_do_in_a_longer_run(
+    tmp_path: Path,
+) -> None:
+    report = probe(tmp_path, PARITY, seed=2)
+    assert report.saddle is not None and report.saddle.verdict in ("possible", "warning")
+    found = report.saddle.evidence
+    assert found is not None and found.examples > 2000 and found.curvature.low == found.curvature.high
+    assert found.short_run is not None and found.long_run is not None
+    assert (found.short_run.steps, found.long_run.steps) == (100, 300)
+    assert found.short_run.gain.value is not None and found.short_run.gain.value < 0.05
+    assert found.long_run.gain.value is not None and found.long_run.gain.value > 0.5
 
 
 def test_an_ordinary_net_is_none(tmp_path: Path) -> None:

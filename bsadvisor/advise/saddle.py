@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from bsadvisor.advise.short_runs import STUCK_SHARE, is_refuted, judge_runs
 from bsadvisor.advise.update_rule import UpdateRule
 from bsadvisor.theory.escape import Pair, Saddle, escape_steps, noise_share
 from bsadvisor.values import (
@@ -15,15 +16,8 @@ from bsadvisor.values import (
     GradientStats,
     Recommendation,
     SaddleVerdict,
-    ShortRun,
     Verdict,
 )
-
-STUCK_STEPS, STUCK_SHARE = 100, 0.05
-"""A run that is stuck keeps its loss to within this share over so many steps."""
-
-RUN_EXAMPLES = 25_600
-"""The most that a short run may see, but for a tenth of `STUCK_STEPS` at the least."""
 
 STEP_GAIN = 0.04
 """Of the loss: a gradient that gains so much in its best single step leads somewhere."""
@@ -34,7 +28,7 @@ FEW_STEPS = 20
 LEAST_STEPS = 50
 """Where the run was not tried: what is left sooner than this holds nobody up."""
 
-SLIGHT_DROP = 0.005
+SLIGHT_DROP = 0.001
 """Of the loss: what falls less along a direction is not followed up."""
 
 LEAST_DROP = 0.02
@@ -175,20 +169,9 @@ def _decide(escape: EscapeDirection, curvature: CurvatureStats, trap: Trap | Non
     would_hold = trap is not None and _would_hold(escape, trap)
     if not is_certified(escape, curvature):
         return "unresolved" if would_hold else "none"
-    run = escape.short_run
-    if run is None:
+    if escape.short_run is None:
         return "possible" if would_hold else "note"
-    little = _little(escape, run)
-    stays, kicked = run.loss_drop, run.kicked_loss_drop
-    if stays.value is None or stays.value >= little or (kicked.value or 0.0) < little:
-        return "note"
-    surely = stays.high is not None and stays.high < little and (kicked.low or 0.0) >= little
-    return "warning" if surely else "possible"
-
-
-def _little(escape: EscapeDirection, run: ShortRun) -> float:
-    """The least fall of the loss in such a run that counts as moving."""
-    return STUCK_SHARE * abs(escape.loss) * run.steps / STUCK_STEPS
+    return judge_runs(escape)
 
 
 def _would_hold(escape: EscapeDirection, trap: Trap) -> bool:
@@ -283,15 +266,6 @@ def _leaves(escape: EscapeDirection, trap: Trap, pair: Pair) -> str:
     return f"leaves in about {_rounded(steps)} instead of {_rounded(trap.steps)} steps"
 
 
-def is_refuted(escape: EscapeDirection, steps: float) -> bool:
-    """Whether a run of so many steps was tried and had not left."""
-    run = escape.short_run
-    stayed = (
-        run is not None and run.loss_drop.value is not None and run.loss_drop.value < _little(escape, run)
-    )
-    return run is not None and stayed and steps <= run.steps
-
-
 def _missing(rule: UpdateRule | None, batch_size: int | None, learning_rate: float | None) -> str:
     """What a forecast of the escape would take."""
     geometry = rule if rule and rule.knows_geometry else None
@@ -325,8 +299,3 @@ def _gradient_steps(escaped_drop: float | None, squared_norm: float | None, rate
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def plan_short_run(batch_size: int) -> int:
-    """Steps of the run that is tried: fewer where its batches are large."""
-    return max(min(STUCK_STEPS, RUN_EXAMPLES // batch_size), STUCK_STEPS // 10)

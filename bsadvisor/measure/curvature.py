@@ -221,7 +221,7 @@ class CurvatureProbe:
             self._measure_own(found, plain, budget)
             found.plain_products, found.plain_spectrum = found.products, found.spectrum
         else:
-            self._measure_own(found, replace(plain, scale=self._scale()), budget)
+            self._measure_own(found, replace(plain, scale=scale_of(self._problem)), budget)
             found.plain_products = self._products(plain, budget, "B_noise")
             found.plain_spectrum = self._let_go(
                 self._spectrum(self._usual, plain, budget, "lambda_max and lambda_min"), keep_lowest=False
@@ -358,13 +358,17 @@ class CurvatureProbe:
             ),
         )
 
-    def _scale(self) -> Tensor:
-        diagonal: Mapping[str, Tensor] = self._problem.preconditioner or {}
-        parts = [
-            diagonal[name].detach().to(parameter.dtype).sqrt().reshape(-1)
-            for name, parameter in self._problem.parameters.items()
-        ]
-        return torch.cat(parts)
+
+def scale_of(problem: Problem) -> Tensor | None:
+    """(P,) root of the preconditioner in use; None without one."""
+    if problem.preconditioner is None:
+        return None
+    diagonal: Mapping[str, Tensor] = problem.preconditioner
+    parts = [
+        diagonal[name].detach().to(parameter.dtype).sqrt().reshape(-1)
+        for name, parameter in problem.parameters.items()
+    ]
+    return torch.cat(parts)
 
 
 def _passes(hessian: Hessian, products: int) -> float:

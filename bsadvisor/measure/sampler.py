@@ -75,6 +75,11 @@ class Sampler:
             micro_batches = min(micro_batches, (self.num_certain - start) // size)
         return list(self._fetch(self.num_line_search + start, micro_batches, size))
 
+    def whole(self, size: int, most: int) -> list[Any]:
+        """Micro-batches of all examples, but for a rest; none of a stream, and none of more than `most`."""
+        total = self._source.size
+        return [] if total is None or total > most else list(self._fetch(0, total // size, size))
+
     def random(self, micro_batches: int, size: int, seed: int) -> Iterator[Any]:
         """Micro-batches of random examples of the gradient's, as training draws them; a stream's next ones."""
         if self._source.size is None:

@@ -17,10 +17,13 @@ from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.random_state import seed_everything
 from bsadvisor.theory.stability import Scheme
-from bsadvisor.values import Estimate, ShortRun
+from bsadvisor.values import ShortRun
 
 EPSILON = 1e-8
 """Beside the root of second moments that begin at zero; in a checkpoint's D the optimizer's own is contained."""
+
+Losses = np.ndarray[Any, np.dtype[np.float64]]
+"""One per micro-batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,9 @@ class Steps:
     """Per step."""
     micro_batch: int
     """Examples."""
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    """Whether the decay shrinks the weights beside the update, as AdamW's does, and not within the gradient."""
 
 
 def short_run(
@@ -49,6 +55,7 @@ def short_run(
     kick: Tensor,
     divide_by_examples: bool,
     evaluated: int,
+    first_evaluated: int = 0,
     seed: int,
     should_stop: Callable[[], bool],
 ) -> ShortRun | None:
@@ -60,6 +67,7 @@ def short_run(
     Args:
         kick: (P,) change of the parameters that the second run starts with.
         evaluated: micro-batches on which the loss is compared before and after.
+        first_evaluated: example of the gradient's that they begin with: those before it chose the kick.
 
     Returns:
         None where `should_stop` said so, or where the data ended.
@@ -67,8 +75,8 @@ def short_run(
     Cost: two forward and backward passes over every example of the run; four copies of the parameters.
     """
     hessian = Hessian(problem=problem, seed=seed, divide_by=steps.micro_batch if divide_by_examples else 1)
-    held = sampler.curvature(0, evaluated, steps.micro_batch)
-    drops: list[Estimate] = []
+    held = sampler.curvature(first_evaluated, evaluated, steps.micro_batch)
+    after: list[Losses] = []
     with (
         preserved(problem.model),
         in_full_precision(problem.model),
@@ -84,8 +92,14 @@ def short_run(
             batches = sampler.random(steps.number * steps.micro_batches, steps.micro_batch, seed)
             if not _train(hessian, batches, steps, should_stop):
                 return None
-            drops.append(one_sided(before - _losses(hessian, held), CERTIFICATE))
-    return ShortRun(steps=steps.number, loss_drop=drops[0], kicked_loss_drop=drops[1])
+            after.append(_losses(hessian, held))
+    stayed, kicked = after
+    return ShortRun(
+        steps=steps.number,
+        loss_drop=one_sided(before - stayed, CERTIFICATE),
+        kicked_loss_drop=one_sided(before - kicked, CERTIFICATE),
+        gain=one_sided(stayed - kicked, CERTIFICATE),
+    )
 
 
 def _train(hessian: Hessian, batches: Iterator[Any], steps: Steps, should_stop: Callable[[], bool]) -> bool:
@@ -98,11 +112,24 @@ def _train(hessian: Hessian, batches: Iterator[Any], steps: Steps, should_stop: 
             if batch is None:
                 return False
             total += hessian.gradient(batch, step * steps.micro_batches + part)
-        change = update(total / steps.micro_batches)
+        total /= steps.micro_batches
+        if not steps.decoupled:
+            _add_weights(total, hessian, steps.weight_decay)
+        change = update(total)
+        if steps.decoupled:
+            _add_weights(change, hessian, -steps.learning_rate * steps.weight_decay)
         with torch.no_grad():
             for leaf, moved_by in zip(hessian.leaves, hessian.split(change), strict=True):
                 leaf.add_(moved_by)
     return True
+
+
+@torch.no_grad()
+def _add_weights(total: Tensor, hessian: Hessian, times: float) -> None:
+    """To a (P,) total in place."""
+    if times:
+        for part, leaf in zip(hessian.split(total), hessian.leaves, strict=True):
+            part.add_(leaf, alpha=times)
 
 
 class _Update:
@@ -146,5 +173,5 @@ class _Update:
         )
 
 
-def _losses(hessian: Hessian, batches: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _losses(hessian: Hessian, batches: Sequence[Any]) -> Losses:
     return np.array([float(hessian.loss(batch, number)) for number, batch in enumerate(batches)])

@@ -1,11 +1,11 @@
-"""The curvature phase, and the short run where a saddle is suspected."""
+"""The curvature phase, and what is tried where it suspects a saddle."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bsadvisor.advise.curvature_plan import plan_curvature, seconds_allowed
-from bsadvisor.advise.saddle import is_suspicious, may_be_stuck, plan_short_run
+from bsadvisor.advise.saddle import may_be_stuck
 from bsadvisor.advise.update_rule import update_rule
 from bsadvisor.measure.best_step import BestStep
 from bsadvisor.measure.curvature import (
@@ -16,10 +16,10 @@ from bsadvisor.measure.curvature import (
     is_large,
 )
 from bsadvisor.measure.curvature_stats import curvature_stats, noise_scale
-from bsadvisor.measure.short_run import Steps, short_run
 from bsadvisor.measure.statistics import noise_trace_in_use
 from bsadvisor.pipeline.gradient_phase import GradientPhase
 from bsadvisor.pipeline.session import Session
+from bsadvisor.pipeline.trials import with_trials
 from bsadvisor.values import CurvatureStats, EscapeDirection, Estimate, Progress
 
 
@@ -48,19 +48,32 @@ def measure_curvature(session: Session, gradient: GradientPhase, step: BestStep 
     """
     session.progress(Progress(phase="curvature", done=0, total=None))
     level = session.settings.confidence
-    found = _run(session, gradient, step)
+    ends = session.watch.seconds + seconds_allowed(gradient.seconds)
+    stuck = _may_be_stuck(session, gradient, step)
+    found = _run(session, gradient, may_be_stuck=stuck, ends=ends)
     stats = curvature_stats(found, level, adaptive=session.target.preconditioner is not None)
     return CurvaturePhase(
         stats=stats,
         own_noise_scale=noise_scale(found.products, level),
         noise_scale=noise_scale(found.plain_products, level),
         noise_scale_gauss_newton=noise_scale(found.gauss_newton_products, level),
-        escape=_with_short_run(session, gradient, stats, found),
+        escape=with_trials(session, gradient, stats, found, may_be_stuck=stuck, ends=ends),
         by_differences=found.method_reason,
     )
 
 
-def _run(session: Session, gradient: GradientPhase, step: BestStep | None) -> MeasuredCurvature:
+def _may_be_stuck(session: Session, gradient: GradientPhase, step: BestStep | None) -> bool:
+    about, examples = session.target.description, gradient.probe.accumulator.num_examples
+    return may_be_stuck(
+        gradient.stats,
+        update_rule(about.optimizer_details),
+        about.learning_rate,
+        loss=step.loss.value if step else None,
+        best_step_gain=step.at(examples)[1].value if step else None,
+    )
+
+
+def _run(session: Session, gradient: GradientPhase, *, may_be_stuck: bool, ends: float) -> MeasuredCurvature:
     """With a smaller micro-batch whenever the second graph does not fit."""
     about, examples = session.target.description, gradient.probe.accumulator.num_examples
     plan = plan_curvature(
@@ -71,7 +84,6 @@ def _run(session: Session, gradient: GradientPhase, step: BestStep | None) -> Me
     )
     if is_large(about.trainable_parameters, plan.iterations) and not gradient.couples:
         plan = plan.for_large_model()
-    ends = session.watch.seconds + seconds_allowed(gradient.seconds)
     while plan.micro_batch >= 1:
         probe = CurvatureProbe(
             session.target,
@@ -81,13 +93,7 @@ def _run(session: Session, gradient: GradientPhase, step: BestStep | None) -> Me
             noise_trace=noise_trace_in_use(gradient.probe),
             seconds_per_pass=gradient.seconds / examples,
             seed=session.settings.seed,
-            may_be_stuck=may_be_stuck(
-                gradient.stats,
-                update_rule(about.optimizer_details),
-                about.learning_rate,
-                loss=step.loss.value if step else None,
-                best_step_gain=step.at(examples)[1].value if step else None,
-            ),
+            may_be_stuck=may_be_stuck,
         )
         try:
             return probe.run(
@@ -97,36 +103,3 @@ def _run(session: Session, gradient: GradientPhase, step: BestStep | None) -> Me
         except OutOfMemoryForProductsError:
             plan = plan.halved()
     raise CurvatureUnavailableError("a second derivative of one example does not fit in memory")
-
-
-def _with_short_run(
-    session: Session, gradient: GradientPhase, stats: CurvatureStats, found: MeasuredCurvature
-) -> EscapeDirection | None:
-    """Where a saddle is suspected: does a run from here leave by itself, and one from beside it?"""
-    about, escape = session.target.description, found.escape
-    rule, rate, batch = update_rule(about.optimizer_details), about.learning_rate, about.batch_size
-    if escape is None or rule is None or rate is None or batch is None or session.is_over():
-        return escape
-    if found.spectrum is None or escape.lowest_at is None or not is_suspicious(escape, stats):
-        return escape
-    details, size = about.optimizer_details, min(gradient.probe.micro_batch, batch)
-    run = short_run(
-        session.target,
-        gradient.sampler,
-        Steps(
-            scheme=rule.scheme,
-            learning_rate=rate,
-            momentum=rule.momentum,
-            second_beta=rule.second_beta,
-            taken=details.step or 0 if details else 0,
-            number=plan_short_run(batch),
-            micro_batches=batch // size,
-            micro_batch=size,
-        ),
-        kick=escape.lowest_at * found.spectrum.lowest.displacement,
-        divide_by_examples=gradient.sums_loss,
-        evaluated=max(escape.examples // size, 2),
-        seed=session.settings.seed,
-        should_stop=session.is_over,
-    )
-    return replace(escape, short_run=run)

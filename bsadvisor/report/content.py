@@ -454,11 +454,12 @@ def _saddle(report: Report, saddle: SaddleVerdict) -> Iterator[str]:
         return
     yield _AT_A_SADDLE[saddle.verdict]
     if saddle.curvature is not None and _is_of_a_direction_of_its_own(report, saddle.curvature):
-        yield f"curvature along it {numbers.interval(saddle.curvature)}, {_level(saddle.curvature)}"
+        yield f"curvature along it {_along(saddle.curvature)}"
     if saddle.loss_drop is not None and saddle.loss_drop.value is not None:
         yield f"loss to gain along it {numbers.interval(saddle.loss_drop)}, {_level(saddle.loss_drop)}"
-    if saddle.evidence is not None and saddle.evidence.short_run is not None:
-        yield from _short_run(saddle.evidence.short_run)
+    if saddle.evidence is not None:
+        for run in (saddle.evidence.short_run, saddle.evidence.long_run):
+            yield from () if run is None else _run_tried(run)
     left, steps = _left(saddle), saddle.escape_steps
     if left and steps is not None and not any(row.escape_steps for row in report.recommendations):
         yield f"about {numbers.significant(steps)} steps until {left}, predicted"
@@ -478,7 +479,14 @@ def _is_of_a_direction_of_its_own(report: Report, along: Estimate) -> bool:
     return smallest is None or smallest.value != along.value
 
 
-def _short_run(run: ShortRun) -> Iterator[str]:
+def _along(curvature: Estimate) -> str:
+    """The mean over all examples has no error."""
+    if curvature.value is not None and curvature.low == curvature.high:
+        return f"{numbers.significant(curvature.value)} over all examples"
+    return f"{numbers.interval(curvature)}, {_level(curvature)}"
+
+
+def _run_tried(run: ShortRun) -> Iterator[str]:
     """Both halves of what the verdict rests on."""
     steps = numbers.counted(run.steps, "step")
     yield f"{steps} lower the loss by {numbers.interval(run.loss_drop)}"

@@ -46,6 +46,7 @@ def escape(
     drop: float = 0.4,
     loss: float = 1.0,
     run: ShortRun | None = None,
+    longer: ShortRun | None = None,
 ) -> EscapeDirection:
     """A direction along which the loss bends down, by default with gradient noise as the only way out."""
     return EscapeDirection(
@@ -61,12 +62,13 @@ def escape(
         lowest_at=1.0 if drop > 0 else None,
         examples=512,
         short_run=run,
+        long_run=longer,
     )
 
 
-def run(*, stays: Estimate, kicked: Estimate, steps: int = 100) -> ShortRun:
-    """A run that was tried."""
-    return ShortRun(steps=steps, loss_drop=stays, kicked_loss_drop=kicked)
+def run(*, stays: Estimate, kicked: Estimate, gain: Estimate | None = None, steps: int = 100) -> ShortRun:
+    """A run that was tried; by default the kick gains all that it did not gain before."""
+    return ShortRun(steps=steps, loss_drop=stays, kicked_loss_drop=kicked, gain=gain or kicked)
 
 
 STUCK = run(stays=within(0.001, 0.002), kicked=within(0.3, 0.02))

@@ -50,3 +50,10 @@ def test_a_stream_that_ends_gives_fewer_micro_batches() -> None:
     assert len(splits.curvature(0, 10, 16)) == 10
     assert len(splits.curvature(0, 10, 16)) == (200 - held - 160) // 16
     assert splits.curvature(0, 10, 16) == []
+
+
+def test_all_examples_are_those_of_every_split_but_for_a_rest() -> None:
+    splits = sampler(404)
+    held, gradient = (numbers(list(part)) for part in (splits.line_search(99, 1), splits.gradient(0, 354, 1)))
+    assert numbers(splits.whole(8, 404)) == (held + gradient)[:400]
+    assert splits.whole(8, 403) == [] == sampler(404, endless=True).whole(8, 404)

@@ -76,6 +76,10 @@ OPTIMIZERS: dict[str, tuple[Steps, Callable[[Any], torch.optim.Optimizer]]] = {
         replace(SGD, scheme="nesterov", momentum=BETA),
         lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=BETA, nesterov=True),
     ),
+    "decay in the gradient": (
+        replace(SGD, scheme="heavy_ball", momentum=BETA, weight_decay=0.05),
+        lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=BETA, weight_decay=0.05),
+    ),
 }
 
 
@@ -88,14 +92,19 @@ def test_twenty_steps_are_those_of_the_optimizer(kind: str) -> None:
     wanted = drop_of(net, steps, optimizer(net.model.parameters()))
     assert found.loss_drop.value == pytest.approx(wanted, rel=1e-9)
     assert found.kicked_loss_drop == found.loss_drop  # with no kick at all
+    assert found.gain.value == found.gain.high == 0.0
 
 
-@pytest.mark.parametrize("taken", [1, 7, 400])
-def test_adam_goes_on_from_the_second_moments_and_the_step_count_of_its_checkpoint(taken: int) -> None:
+@pytest.mark.parametrize(("taken", "decay"), [(1, 0.0), (7, 0.0), (400, 0.0), (7, 0.5)])
+def test_adam_goes_on_from_the_second_moments_and_the_step_count_of_its_checkpoint(
+    taken: int, decay: float
+) -> None:
     """Its first moments start anew, so those of the real one are put to zero and their count to none."""
     rate, eps = 3e-3, 1e-12
     net = Net(mlp(), table())
-    adam = torch.optim.AdamW(net.model.parameters(), lr=rate, betas=(0.0, SECOND), eps=eps, weight_decay=0.0)
+    adam = torch.optim.AdamW(
+        net.model.parameters(), lr=rate, betas=(0.0, SECOND), eps=eps, weight_decay=decay
+    )
     batches = Sampler(net.data, seed=0).random(taken, 16, 9)
     for batch in batches:
         adam.zero_grad()
@@ -106,7 +115,15 @@ def test_adam_goes_on_from_the_second_moments_and_the_step_count_of_its_checkpoi
         name: 1 / ((adam.state[weights]["exp_avg_sq"] / (1 - SECOND**taken)).sqrt() + eps)
         for name, weights in net.parameters.items()
     }
-    steps = replace(SGD, scheme="ema", learning_rate=rate, second_beta=SECOND, taken=taken)
+    steps = replace(
+        SGD,
+        scheme="ema",
+        learning_rate=rate,
+        second_beta=SECOND,
+        taken=taken,
+        weight_decay=decay,
+        decoupled=True,
+    )
     found = run(net, steps)
     assert found is not None
     assert found.loss_drop.value == pytest.approx(drop_of(net, steps, adam), rel=1e-5)
@@ -158,6 +175,29 @@ def test_a_kick_moves_the_second_run_alone() -> None:
     assert found is not None and found.kicked_loss_drop.value == pytest.approx(wanted, rel=1e-9)
     unkicked = run(net, SGD)
     assert unkicked is not None and found.loss_drop == unkicked.loss_drop
+
+
+def test_the_gain_of_a_kick_is_known_better_than_either_fall() -> None:
+    """Both runs end on the same examples, whose own losses differ much more than the two runs do."""
+    net = Net(mlp(), table())
+    kick = torch.full((sum(part.numel() for part in net.parameters.values()),), 0.01, dtype=torch.float64)
+    found = run(net, SGD, kick=kick)
+    assert found is not None
+    falls = found.loss_drop, found.kicked_loss_drop
+    assert found.gain.value == pytest.approx((falls[1].value or 0.0) - (falls[0].value or 0.0), rel=1e-9)
+    widths = [(part.high or 0.0) - (part.low or 0.0) for part in (found.gain, *falls)]
+    assert 0 < widths[0] < min(widths[1:]) / 3
+
+
+def test_a_run_is_judged_on_the_examples_that_did_not_choose_its_kick() -> None:
+    net = Net(mlp(), table())
+    sampler = Sampler(net.data, seed=0)
+    found = run(net, SGD, first_evaluated=64)
+    held = sampler.curvature(64, EVALUATED, 16)
+    before = mean_loss(net, held)
+    drop_of(net, SGD, torch.optim.SGD(net.model.parameters(), lr=0.1))
+    assert found is not None
+    assert found.loss_drop.value == pytest.approx(before - mean_loss(net, held), rel=1e-9)
 
 
 def test_a_summed_loss_takes_the_steps_of_its_mean() -> None:

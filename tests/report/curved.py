@@ -95,7 +95,12 @@ def no_saddle() -> Report:
 def at_a_saddle() -> Report:
     """The warning, with a run that was tried and the steps that every pair takes to leave."""
     report = no_saddle()
-    run = ShortRun(steps=100, loss_drop=at_99(0.0004, 0.0003), kicked_loss_drop=at_99(0.0487, 0.0022))
+    run = ShortRun(
+        steps=100,
+        loss_drop=at_99(0.0004, 0.0003),
+        kicked_loss_drop=at_99(0.0487, 0.0022),
+        gain=at_99(0.0483, 0.0021),
+    )
     advice = "gradient noise leads out: B = 8 at this learning rate leaves in about 770 instead of 970 steps"
     finding = Finding(
         code="BSA401",

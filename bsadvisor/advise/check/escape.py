@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from bsadvisor.advise.check.outcome import Case, Outcome, at_most, least, likely
 from bsadvisor.advise.check.reach import reach
+from bsadvisor.advise.short_runs import is_refuted
 from bsadvisor.advise.update_rule import UpdateRule, update_rule
 from bsadvisor.values import CheckRule, EscapeDirection, PassingRange, Report, SourcedPair
 
@@ -54,7 +55,7 @@ def judge_escape(rule: CheckRule, pair: SourcedPair, report: Report) -> Outcome:
 
 def _forecast(escape: EscapeDirection, report: Report, updates: UpdateRule) -> Steps | None:
     """Median steps of a pair; None where a run with the pair in use has shown it to be too short."""
-    from bsadvisor.advise.saddle import find_trap, is_refuted  # it loads scipy: `check` must be quick
+    from bsadvisor.advise.saddle import find_trap  # it loads scipy: `check` must be quick
 
     def steps(batch_size: int, learning_rate: float) -> float:
         trap = find_trap(escape, report.gradient, updates, batch_size=batch_size, learning_rate=learning_rate)

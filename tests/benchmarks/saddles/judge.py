@@ -23,12 +23,17 @@ from typing import Any
 import torch
 from scipy.stats import binomtest
 
-from tests.benchmarks.saddles.cases import CASES
+from tests.benchmarks.saddles.cases import CASES, SPLITS
 from tests.benchmarks.saddles.problem import Case
 from tests.benchmarks.saddles.truth import RESULTS as TRUTH
 from tests.benchmarks.saddles.truth import median_step
 
-RESULTS = TRUTH.with_name("saddle-verdicts.json")
+RESULTS = {
+    "test": TRUTH.with_name("saddle-verdicts.json"),
+    "fresh": TRUTH.with_name("saddle-verdicts-fresh.json"),
+}
+"""The splits that judge; what is tuned on is not stored."""
+
 ALARMS = ("warning", "possible")
 DRIFT = 0.05
 """Part of its stored loss by which a rebuilt checkpoint may differ before that is said."""
@@ -207,18 +212,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("function", help="MODULE:FUNCTION that gives the verdict on a case with a seed")
-    parser.add_argument("--split", choices=["design", "test"], default="design")
+    parser.add_argument("--split", choices=SPLITS, default="design")
     parser.add_argument("--seeds", type=int, default=5, help="probes per case")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help="store in results/saddle-verdicts.json")
+    parser.add_argument("--write", action="store_true", help="store in results/, of a split that judges")
     arguments = parser.parse_args()
+    if arguments.write and arguments.split not in RESULTS:
+        parser.error("what is tuned on is not stored")
     ask = partial(judge_named, function=arguments.function, seeds=arguments.seeds)
     with get_context("spawn").Pool(arguments.processes) as pool:
         judged = pool.map(ask, [case.name for case in CASES if case.split == arguments.split], chunksize=1)
     print("\n".join(report(judged)))
     if arguments.write:
         text = json.dumps(stored(judged, arguments.split), indent=1)
-        RESULTS.write_text(text + "\n", encoding="utf-8")
+        RESULTS[arguments.split].write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

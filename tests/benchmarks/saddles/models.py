@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from tests.benchmarks.tasks import CharTransformer
+
 
 class MLP(nn.Sequential):
     """Linear layers with an activation between them, and dropout after it."""
@@ -82,6 +84,13 @@ class Recaller(nn.Module):
         scores = self.query(question) @ self.key(context).transpose(1, 2) / hidden.shape[-1] ** 0.5
         logits: Tensor = self.head((scores.softmax(-1) @ self.value(context))[:, 0])
         return logits
+
+
+class Answerer(CharTransformer):
+    """A transformer that answers at the last token only."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens)[:, -1]
 
 
 class TiedAutoencoder(nn.Module):

@@ -67,7 +67,7 @@ class Case:
     name: str
     family: str
     intent: Literal["saddle", "ordinary"]
-    split: Literal["design", "test"] = "design"
+    split: Literal["design", "test", "fresh"] = "design"
     seed: int
     net: Callable[[], nn.Module]
     rows: Source

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import combinations
 
 import pytest
 import torch
 
-from tests.benchmarks.saddles.cases import CASES
+from tests.benchmarks.saddles.cases import CASES, SPLITS
 from tests.benchmarks.saddles.problem import Case
 from tests.benchmarks.saddles.truth import RESULTS
 
@@ -41,15 +42,13 @@ def test_each_split_has_saddles_and_ordinary_cases_enough() -> None:
     count = Counter((row["split"], row["label"]) for row in ROWS)
     assert count["design", "true_saddle"] >= 10 and count["test", "true_saddle"] >= 20
     assert count["design", "ordinary"] >= 20 and count["test", "ordinary"] >= 40
+    assert count["fresh", "true_saddle"] >= 20 and count["fresh", "ordinary"] >= 25
 
 
-def test_nothing_is_in_both_splits() -> None:
+def test_nothing_is_in_two_splits() -> None:
     for part in ("seed", "rows"):
-        design, test = (
-            {str(getattr(case, part)) for case in CASES if case.split == split}
-            for split in ("design", "test")
-        )
-        assert design.isdisjoint(test), part
+        parts = [{str(getattr(case, part)) for case in CASES if case.split == split} for split in SPLITS]
+        assert all(one.isdisjoint(other) for one, other in combinations(parts, 2)), part
 
 
 def test_every_case_is_small() -> None:

@@ -40,8 +40,10 @@ def verdict_of(case: Case, seed: int) -> tuple[str, dict[str, float]]:
             "drop_low": _share(evidence.loss_drop.low, evidence.loss),
             "examples": float(evidence.examples),
         }
-        if evidence.short_run is not None:
-            figures["run_drop"] = _share(evidence.short_run.loss_drop.value, evidence.loss)
+        for name, run in (("run", evidence.short_run), ("long_run", evidence.long_run)):
+            if run is not None:
+                figures[f"{name}_drop"] = _share(run.loss_drop.value, evidence.loss)
+                figures[f"{name}_gain"] = _share(run.gain.value, evidence.loss)
     return verdict.verdict, {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -90,6 +92,7 @@ def describe(task: SaddleTask) -> TargetDescription:
             family="adam" if adaptive else "sgd",
             betas=pair.betas if adaptive else None,
             momentum=None if adaptive else pair.momentum,
+            weight_decay=pair.weight_decay,
             step=_steps_taken(task),
             state_loaded=task.preconditioner is not None,
         ),

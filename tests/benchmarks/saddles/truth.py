@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tests.benchmarks.saddles.cases import CASES, named
+from tests.benchmarks.saddles.cases import CASES, SPLITS, named
 from tests.benchmarks.saddles.curvature import Curvature, measure
 from tests.benchmarks.saddles.problem import Case, SaddleTask, training
 
@@ -171,7 +171,7 @@ def main() -> None:
             print(show(row), flush=True)
             if arguments.write:
                 store([row])
-    for split in ("design", "test"):
+    for split in SPLITS:
         labels = [row.label for row in rows if row.split == split]
         print(split, {name: labels.count(name) for name in sorted(set(labels))})
 
