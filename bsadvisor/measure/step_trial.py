@@ -114,6 +114,7 @@ class StepTrial:
             slopes.append(self._slope(own))
             if number < self._num_kept:
                 self._kept.append(own)
+            del own  # before the next one is made
         found: Array = torch.stack([*losses, *slopes]).cpu().double().numpy()
         return found[: len(losses)], found[len(losses) :] / self.mean.weight
 
