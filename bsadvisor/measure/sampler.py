@@ -90,8 +90,8 @@ class Sampler:
         picks = torch.randint(self.num_line_search, len(self._order), shape, generator=generator).numpy()
         return self._source.fetch([self._order[group] for group in picks])
 
-    def whole(self, micro_batches: int, size: int) -> Iterator[Any]:
-        """Micro-batches of the first examples of the shuffled data, whatever else they serve for."""
+    def first(self, micro_batches: int, size: int) -> Iterator[Any]:
+        """Micro-batches of the first examples of the shuffled data, whatever else these serve for."""
         return self._fetch(0, micro_batches, size)
 
     def check(self, groups: Sequence[Sequence[int]]) -> list[Any]:

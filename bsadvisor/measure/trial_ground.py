@@ -45,7 +45,7 @@ def trial_ground(
     first = next(sampler.gradient(0, 1, 1))
     most = min(EVALUATED, problem.data.size, max(64, MOST_EVALUATION_BYTES // _bytes(first)))
     size = most // math.ceil(most / min(size, most))  # equal chunks, so that their means weigh the same
-    evaluation = list(sampler.whole(most // size, size))
+    evaluation = list(sampler.first(most // size, size))
     return Ground(
         problem=problem,
         trainer=trainer,
