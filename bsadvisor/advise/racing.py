@@ -41,7 +41,7 @@ WIDE_ENOUGH = 2.0
 MOST_RUNS = 6
 """With the chosen rate of one batch size."""
 
-MORE_SEEDS = 0.25
+MORE_SEEDS = 0.35
 """Share of all examples that may go to further seeds."""
 
 MOST_TIMED = 3

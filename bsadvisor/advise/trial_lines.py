@@ -15,6 +15,9 @@ AS_GOOD = 1.03
 """Steps of a rate over those of the best: nothing is gained by another one."""
 
 
+NEAR = math.log(1.9)
+"""Distance of log learning rates over which the curve is trusted."""
+
 EQUAL = 1.08
 """Ratio of the steps of two rates, below which the best lies between them."""
 
@@ -128,9 +131,21 @@ class Line:
 
     @property
     def log_steps(self) -> list[float]:
-        """One for each run with the chosen rate."""
-        runs = [run for run in self.runs if run.learning_rate == self.chosen]
-        return [math.log(_least(run)) for run in runs]
+        """With the chosen rate, one for each seed: runs with rates close to it are read along the curve."""
+        if self.chosen is None:
+            return []
+        by_seed: dict[int, list[float]] = {}
+        for run in self.runs:
+            near = abs(math.log(run.learning_rate / self.chosen)) < NEAR
+            if run.outcome == "reached" and near:
+                by_seed.setdefault(run.seed, []).append(math.log(_least(run)) - self._detour(run))
+        return [mean(logs) for logs in by_seed.values()]
+
+    def _detour(self, run: BranchResult) -> float:
+        """Log steps that the curve expects with the run's rate beyond those with the chosen one."""
+        if not self.searched or not self.has_arrived or self.chosen is None:
+            return 0.0
+        return math.log(self.curve.excess(run.learning_rate) / self.curve.excess(self.chosen))
 
     @property
     def timed_log_steps(self) -> list[float]:

@@ -38,7 +38,7 @@ def test_a_curve_that_stays_above_the_target_has_no_crossing() -> None:
 @pytest.mark.parametrize("best", [0.9, 1.0, 1.2])
 @pytest.mark.parametrize("curvature", [0.5, 0.8, 1.5])
 def test_the_best_rate_of_a_parabola_is_found_between_three(best: float, curvature: float) -> None:
-    rates = [0.5, 1.0, 2.0]
+    rates = [0.7, 1.0, 1.4]
     steps = [100 * math.exp(curvature * math.log(rate / best) ** 2) for rate in rates]
     curve = fit_rate_curve(rates, steps, curvature)
     assert curve.best_rate == pytest.approx(best, rel=1e-6)
