@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.report import curved, sample
+from tests.report import curved, sample, tried
 
 SAMPLES = {
     build.__name__: build
@@ -25,5 +25,9 @@ SAMPLES = {
         curved.unresolved,
         curved.little_measured,
         curved.piecewise_linear,
+        tried.measured,
+        tried.far_from_tuned,
+        tried.begun,
+        tried.planned,
     )
 }
