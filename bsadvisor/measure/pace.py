@@ -22,6 +22,7 @@ class Pace:
     evaluation: float
 
     def step(self, batch_size: int) -> float:
+        """Seconds of one at a batch size."""
         return self.fixed + self.per_example * batch_size
 
 

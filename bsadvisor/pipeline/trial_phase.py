@@ -12,7 +12,7 @@ from bsadvisor.advise.trial_stats import trial_stats
 from bsadvisor.errors import is_out_of_memory
 from bsadvisor.measure.branches import Branch, Branches, Ground
 from bsadvisor.measure.heat import HeatStoppedError, run_heat
-from bsadvisor.measure.pace import measure_pace
+from bsadvisor.measure.pace import Pace, measure_pace
 from bsadvisor.measure.stacked_branches import branches_for, stacking
 from bsadvisor.measure.trial_ground import trial_ground
 from bsadvisor.measure.vectorized import Vectorized
@@ -23,6 +23,9 @@ from bsadvisor.values import Estimate, Heat, HeatResult, Progress, TrialPlan, Tr
 
 WARM_UP = 50
 """Steps with the pair in use before the branches, where the checkpoint has no optimizer state."""
+
+FAR_TOO_LONG = 3
+"""Times what is left of the budget: not even tried out."""
 
 USUAL_RATE = {"sgd": 1e-2, "adam": 1e-3, "other": 1e-3}
 USUAL_BATCH = 32
@@ -52,15 +55,16 @@ def run_trial(
     reason = _impossible(session, gradient)
     if reason is not None:
         return TrialPhase(impossible=reason)
-    settings = session.settings.trial
-    course, ground = _course(session, noise_scale), _ground(session, gradient)
+    settings, course = session.settings.trial, _course(session, noise_scale)
+    plan = _plan(course, critical, _pace_so_far(gradient))
+    optional = settings.when == "if_it_fits"
+    if optional and plan.seconds > FAR_TOO_LONG * session.watch.left():
+        return TrialPhase(plan=plan)
+    ground = _ground(session, gradient)
     with ground.opened():
         notes = _warm_up(session, ground, course)
-        pace = measure_pace(ground, course.batch_size, course.learning_rate)
-        plan = plan_trial(
-            course, critical=critical, step_seconds=pace.step, evaluation_seconds=pace.evaluation
-        )
-        if settings.dry_run or (settings.when == "if_it_fits" and plan.seconds > session.watch.left()):
+        plan = _plan(course, critical, measure_pace(ground, course.batch_size, course.learning_rate))
+        if settings.dry_run or (optional and plan.seconds > session.watch.left()):
             return TrialPhase(plan=plan)
         session.notify(_announcement(plan))
         results, stopped_by = _heats(session, ground, course, plan, log)
@@ -70,6 +74,16 @@ def run_trial(
         course, results, evaluation_examples=ground.evaluated, stopped_by=stopped_by, notes=notes
     )
     return TrialPhase(plan=plan, stats=stats)
+
+
+def _plan(course: Course, critical: float | None, pace: Pace) -> TrialPlan:
+    return plan_trial(course, critical=critical, step_seconds=pace.step, evaluation_seconds=pace.evaluation)
+
+
+def _pace_so_far(gradient: GradientPhase) -> Pace:
+    """As the gradient phase went: what its examples took, steps will take at the least."""
+    per_example = gradient.seconds / gradient.probe.accumulator.num_examples
+    return Pace(fixed=0.0, per_example=per_example, evaluation=0.0)
 
 
 def _announcement(plan: TrialPlan) -> str:
