@@ -150,7 +150,8 @@ def best_step(
         if len(ready) < MIN_CHUNKS or should_stop():
             return None
         trial = StepTrial(problem, ready, mean, size=tried.size, seed=seed, origin=origin)
-        start, slopes = trial.start()
+        resolved = mean.slope is not None and mean.slope > 0
+        start, slopes = trial.start() if resolved else (trial.losses(0.0), None)
         if not np.isfinite(start).all():
             raise DataError(
                 "the loss is not finite on some of the examples on which steps are tried",
@@ -158,7 +159,7 @@ def best_step(
             )
         loss = _plain_interval(start, trial.shares, confidence)
         slope = (mean.slope or 0.0) + mean.trace / (problem.data.size or math.inf)
-        if mean.slope is None or mean.slope <= 0:
+        if slopes is None:
             return BestStep(direction=name, loss=loss, confidence=confidence)
         search = _Search(trial, start, slopes, slope, should_stop)
         if not search.run():
