@@ -222,14 +222,17 @@ def _another_batch_size(course: Course, lines: dict[int, Line], leg: Sequence[He
 
 
 def _larger(course: Course, lines: dict[int, Line], fit: StepsCurve | None) -> int | None:
-    """The next larger batch size, where even the least critical batch size that is possible makes it pay."""
+    """The next larger batch size, where even the least critical batch size that is possible makes it pay, or
+    where the critical batch size may lie beyond all that were tried."""
     top = max(lines)
     size = next((top * factor for factor in (APART, 2) if _can_be_judged(course, top * factor, fit)), None)
     if size is None or top == course.batch_size:
         return size
-    critical = fit.critical.low if fit and len(lines) > 2 else None
-    saves = critical is not None and training_cost.steps_factor(size, top, critical) <= SAVES_STEPS
-    return size if saves else None
+    if fit is None or len(lines) < 3:
+        return None
+    low, high = fit.critical.low, fit.critical.high
+    saves = low is not None and training_cost.steps_factor(size, top, low) <= SAVES_STEPS
+    return size if saves or high is None else None
 
 
 def _can_be_judged(course: Course, size: int, fit: StepsCurve | None) -> bool:

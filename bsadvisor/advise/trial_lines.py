@@ -136,8 +136,8 @@ class Line:
             return []
         by_seed: dict[int, list[float]] = {}
         for run in self.runs:
-            near = abs(math.log(run.learning_rate / self.chosen)) < NEAR
-            if run.outcome == "reached" and near:
+            near = abs(math.log(run.learning_rate / self.chosen)) < NEAR and run.outcome == "reached"
+            if run.steps is not None and (near or run.learning_rate == self.chosen):
                 by_seed.setdefault(run.seed, []).append(math.log(_least(run)) - self._detour(run))
         return [mean(logs) for logs in by_seed.values()]
 

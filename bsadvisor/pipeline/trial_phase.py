@@ -66,7 +66,8 @@ def run_trial(
         plan = _plan(course, critical, measure_pace(ground, course.batch_size, course.learning_rate))
         if settings.dry_run or (optional and plan.seconds > session.watch.left()):
             return TrialPhase(plan=plan)
-        session.notify(_announcement(plan))
+        if not optional:
+            session.notify(_announcement(plan))
         results, stopped_by = _heats(session, ground, course, plan, log)
     if not results:
         return TrialPhase(plan=plan)

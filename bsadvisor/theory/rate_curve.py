@@ -58,7 +58,7 @@ def fit_rate_curve(rates: Sequence[float], steps: Sequence[float], curvature: fl
     tried, and not above one that blew up: the curve says nothing there.
 
     Example:
-        >>> curve = fit_rate_curve([0.5, 1.0, 2.0], [120, 100, 120], 0.8)
+        >>> curve = fit_rate_curve([0.7, 1.0, 1 / 0.7], [110.7, 100, 110.7], 0.8)
         >>> round(curve.best_rate, 3), round(curve.best_steps)
         (1.0, 100)
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from bsadvisor.advise.measured import measured_headline, recommend_measured
 from bsadvisor.advise.measured_rates import expected_rate
 from bsadvisor.advise.pairs import PairInUse
 from bsadvisor.advise.trial_remarks import about_trial
-from bsadvisor.values import Estimate, OptimizerDetails, Report, TrialStats
+from bsadvisor.values import Estimate, OptimizerDetails, TrialStats
 from tests.report.sample import contract_report
 from tests.report.tried import begun, far_from_tuned, measured, trial
 
@@ -47,7 +48,7 @@ def test_rows_between_are_predicted_from_those_beside_them() -> None:
     between = [row for row in report.recommendations if row.basis == "predicted"]
     assert between and all("measured learning rates" in row.rule for row in between)
     rates = [(row.batch_size, row.learning_rate or 0) for row in report.recommendations]
-    assert all(b[1] > 0.7 * a[1] for a, b in zip(rates, rates[1:], strict=False))
+    assert all(b[1] > 0.7 * a[1] for a, b in itertools.pairwise(rates))
 
 
 def test_a_better_pair_is_to_be_used_and_was_measured() -> None:

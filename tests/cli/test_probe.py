@@ -12,7 +12,7 @@ import pytest
 from bsadvisor import pipeline
 from bsadvisor import report as reports
 from bsadvisor.errors import DataError
-from bsadvisor.values import Estimate, ProbeSettings, Progress, Report, TargetRequest
+from bsadvisor.values import Estimate, ProbeSettings, Progress, Report, TargetRequest, TrialSettings
 from tests.cli.conftest import Run
 from tests.report.sample import contract_report, no_upper_end, nothing_resolved
 
@@ -38,13 +38,16 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Recording:
     return recording
 
 
+TRIAL = TrialSettings(when="if_it_fits")
+
+
 # --- flags to values ----------------------------------------------------------------------------
 
 
 def test_without_flags_nothing_is_asked_for_but_the_target(run: Run, recording: Recording) -> None:
     assert run("probe", "model.py").code == 0
     assert recording.asked["request"] == TargetRequest(target="model.py")
-    assert recording.asked["settings"] == ProbeSettings()
+    assert recording.asked["settings"] == ProbeSettings(trial=TRIAL)
     assert recording.asked["resume"] is None
     assert recording.asked["sidecar"] is None
 
@@ -70,7 +73,13 @@ def test_every_flag_arrives_where_it_belongs(run: Run, recording: Recording) -> 
         trust_checkpoint=True,
     )
     assert recording.asked["settings"] == ProbeSettings(
-        precision=0.1, time_budget=7, max_examples=999, micro_batch=8, confidence=0.9, seed=5
+        precision=0.1,
+        time_budget=7,
+        max_examples=999,
+        micro_batch=8,
+        confidence=0.9,
+        seed=5,
+        trial=TRIAL,
     )
 
 
@@ -78,7 +87,7 @@ def test_the_curvature_is_measured_unless_it_is_left_out(run: Run, recording: Re
     run("probe", "model.py")
     assert recording.asked["settings"].curvature
     run("probe", "model.py", "--no-curvature")
-    assert recording.asked["settings"] == ProbeSettings(curvature=False)
+    assert recording.asked["settings"] == ProbeSettings(curvature=False, trial=TRIAL)
 
 
 def test_the_help_says_what_is_left_out_with_the_curvature(run: Run) -> None:

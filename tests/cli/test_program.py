@@ -41,6 +41,7 @@ def test_only_commands_that_exist_are_offered(spawn: Run) -> None:
     commands = spawn("bsadvisor --help").out.split("Commands:")[1].strip().splitlines()
     assert [line.split()[0] for line in commands] == [
         "probe",
+        "trial",
         "check",
         "scale",
         "show",

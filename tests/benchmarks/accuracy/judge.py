@@ -82,7 +82,7 @@ class Outcome:
 
 
 def truths() -> dict[str, Truth]:
-    return {entry["name"]: _truth(entry) for entry in json.loads(TRUTHS.read_text(encoding="utf-8"))}
+    return {entry["name"]: _truth(entry) for entry in json.loads(TRUTHS.read_text(encoding="utf-8"))["rows"]}
 
 
 def _truth(entry: dict[str, Any]) -> Truth:
@@ -262,9 +262,10 @@ def main() -> None:
     if held:
         print(f"intervals     hold {sum(held)} of {len(held)}, median high over low {median(widths):.2f}")
     if chosen.write:
-        stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-        stored[chosen.write] = [asdict(outcome) for outcome in outcomes]
-        RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+        stored = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else {}
+        rows = {**stored, chosen.write: [asdict(outcome) for outcome in outcomes]}
+        text = json.dumps({"torch": torch.__version__, "rows": rows}, indent=1)
+        RESULTS.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 
 from tests.benchmarks.accuracy.cases import case_named, dataset, loss_of
 
-_CASE = case_named(os.environ["BSADVISOR_CASE"])
+_CASE = case_named(os.environ.get("BSADVISOR_CASE", "softmax-digits-sgd-early"))
 
 BATCH_SIZE = _CASE.batch_size
 LEARNING_RATE = _CASE.learning_rate

@@ -222,12 +222,12 @@ def _best(line: dict[float, list[float]]) -> tuple[float, float]:
 
 
 def main(names: list[str]) -> None:
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    stored = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     wanted = names or [case.name for case in available() if case.name not in {s["name"] for s in stored}]
     with ProcessPoolExecutor(1) as pool:
         for found in pool.map(brute_force, wanted):
             stored = [*(s for s in stored if s["name"] != found["name"]), found]
-            RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
+            RESULTS.write_text(json.dumps({"torch": torch.__version__, "rows": stored}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
