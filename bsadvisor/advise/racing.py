@@ -35,13 +35,13 @@ SAVES_STEPS, SAVES_EXAMPLES = 0.7, 0.8
 
 CONFIDENCE = 0.9
 
-WIDE_ENOUGH = 2.0
+WIDE_ENOUGH = 2.5
 """High over low end of the critical batch size at which no further seeds are run."""
 
 MOST_RUNS = 6
 """With the chosen rate of one batch size."""
 
-MORE_SEEDS = 0.35
+MORE_SEEDS = 0.25
 """Share of all examples that may go to further seeds."""
 
 MOST_TIMED = 3
