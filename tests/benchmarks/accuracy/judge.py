@@ -1,7 +1,7 @@
 """The trial beside brute force: `python -m tests.benchmarks.accuracy.judge [--split test] [--seeds 3] [--write]`.
 
-Each case is given to the tool as a user would, with the target loss of the truth; as the tool judges losses on
-examples of its own choice, the target is shifted by the difference at the checkpoint. The truth's critical
+Each case is given to the tool as a user would, with the target of the truth: the loss that the run's own pair
+reaches at the horizon, on the examples that the tool judges losses by. The truth's critical
 batch size is fitted to the batch sizes that need at least 20 steps; where these leave it without an upper
 end there is nothing to compare it with. Recommended pairs are run for real, with the truth's own loop.
 """
@@ -30,7 +30,7 @@ from bsadvisor.theory.steps_curve import StepsCurve, fit_steps_curve
 from bsadvisor.values import ProbeSettings, Report, TargetRequest, TrialSettings
 from tests.benchmarks.accuracy.cases import Case, available, checkpoint
 from tests.benchmarks.accuracy.truth import RESULTS as TRUTHS
-from tests.benchmarks.accuracy.truth import Bench
+from tests.benchmarks.accuracy.truth import Bench, target_of
 
 RESULTS = TRUTHS.with_name("accuracy.json")
 
@@ -47,7 +47,6 @@ class Truth:
 
     name: str
     target_loss: float
-    start_loss: float
     examples: float
     """Of the grid of `CELLS` with three seeds."""
     best: dict[int, float]
@@ -95,7 +94,6 @@ def _truth(entry: dict[str, Any]) -> Truth:
     return Truth(
         name=entry["name"],
         target_loss=entry["target_loss"],
-        start_loss=entry["start_loss"],
         examples=entry["examples"] * min(1.0, CELLS / len(entry["grid"])),
         best=best,
         curve=fit_steps_curve(
@@ -110,7 +108,7 @@ def _truth(entry: dict[str, Any]) -> Truth:
 
 def judge(case: Case, truth: Truth, seed: int, folder: Path, *, run_pair: bool = True) -> Outcome:
     """One trial with the tool, and the recommended pair for real."""
-    report = _report(case, truth, seed, folder)
+    report = _report(case, seed, folder)
     trial = report.trial
     assert trial is not None
     row = next((r for r in report.recommendations if r.batch_size == report.headline.batch_size), None)
@@ -140,7 +138,7 @@ def judge(case: Case, truth: Truth, seed: int, folder: Path, *, run_pair: bool =
     )
 
 
-def _report(case: Case, truth: Truth, seed: int, folder: Path) -> Report:
+def _report(case: Case, seed: int, folder: Path) -> Report:
     os.environ["BSADVISOR_CASE"] = case.name
     saved = folder / f"{case.name}.pt"
     if not saved.exists():
@@ -148,14 +146,14 @@ def _report(case: Case, truth: Truth, seed: int, folder: Path) -> Report:
     request = TargetRequest(
         target=str(Path(__file__).with_name("target.py")), checkpoint=str(saved), device="cpu"
     )
-    shift = _start_loss(request, seed) / truth.start_loss
+    goal = _target(case, request, seed)
     return pipeline.probe(
         request,
         ProbeSettings(
             curvature=False,
             seed=seed,
             time_budget=3600,
-            trial=TrialSettings(when="always", horizon=case.horizon, target_loss=truth.target_loss * shift),
+            trial=TrialSettings(when="always", horizon=case.horizon, target_loss=goal),
         ),
         progress=lambda progress: None,
         notify=lambda note: None,
@@ -164,8 +162,8 @@ def _report(case: Case, truth: Truth, seed: int, folder: Path) -> Report:
     )
 
 
-def _start_loss(request: TargetRequest, seed: int) -> float:
-    """On the examples that the tool will judge losses by."""
+def _target(case: Case, request: TargetRequest, seed: int) -> float:
+    """The truth's, on the examples that the tool will judge losses by."""
     target = load(request, notify=lambda note: None)
     ground = trial_ground(
         target,
@@ -177,8 +175,10 @@ def _start_loss(request: TargetRequest, seed: int) -> float:
         reduction="mean",
         seed=seed,
     )
-    with ground.opened():
-        return ground.start_loss()
+    inputs, targets = case.data()
+    parts = [torch.cat(part) for part in zip(*ground.evaluation, strict=True)]
+    judged = parts[0], parts[1]
+    return target_of(Bench(case=case, inputs=inputs, targets=targets, saved=checkpoint(case), judged=judged))
 
 
 def _excess(case: Case, truth: Truth, batch_size: int, rate: float) -> float | None:

@@ -55,6 +55,8 @@ class Bench:
     inputs: Tensor
     targets: Tensor
     saved: dict[str, Any]
+    judged: tuple[Tensor, Tensor] | None = None
+    """Examples on which the loss is measured; None: the first of the case."""
     examples: int = field(default=0)
 
     def steps_to(self, goal: float, batch_size: int, rate: float, seed: int, cap: float) -> float:
@@ -105,7 +107,7 @@ class Bench:
     @torch.no_grad()
     def _loss(self, model: torch.nn.Module) -> float:
         some = slice(EVALUATED[self.targets.ndim > 1])
-        return float(loss_of(model, (self.inputs[some], self.targets[some])))
+        return float(loss_of(model, self.judged or (self.inputs[some], self.targets[some])))
 
 
 def crossing(seen: list[tuple[int, float]], goal: float) -> float:
@@ -125,7 +127,7 @@ def brute_force(name: str) -> dict[str, Any]:
     began, case = time.perf_counter(), case_named(name)
     inputs, targets = case.data()
     bench = Bench(case=case, inputs=inputs, targets=targets, saved=checkpoint(case))
-    goal, start = _target(bench), next(bench.losses(case.batch_size, case.learning_rate, 0, 1))[1]
+    goal, start = target_of(bench), next(bench.losses(case.batch_size, case.learning_rate, 0, 1))[1]
     grid: dict[int, dict[float, list[float]]] = {}
     best = case.learning_rate
     own = float(case.horizon)
@@ -159,7 +161,7 @@ def brute_force(name: str) -> dict[str, Any]:
     }
 
 
-def _target(bench: Bench) -> float:
+def target_of(bench: Bench) -> float:
     """Loss that the run's own pair reaches at the horizon, over the seeds."""
     case = bench.case
     logs = []
