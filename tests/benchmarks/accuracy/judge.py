@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ def _truth(entry: dict[str, Any]) -> Truth:
 
 def judge(case: Case, truth: Truth, seed: int, folder: Path, *, run_pair: bool = True) -> Outcome:
     """One trial with the tool, and the recommended pair for real."""
-    report = _report(case, seed, folder)
+    report = trial_report(case, seed, folder)
     trial = report.trial
     assert trial is not None
     row = next((r for r in report.recommendations if r.batch_size == report.headline.batch_size), None)
@@ -138,7 +138,8 @@ def judge(case: Case, truth: Truth, seed: int, folder: Path, *, run_pair: bool =
     )
 
 
-def _report(case: Case, seed: int, folder: Path) -> Report:
+def trial_report(case: Case, seed: int, folder: Path, when: Literal["never", "always"] = "always") -> Report:
+    """What the tool says of a case, at the truth's target."""
     os.environ["BSADVISOR_CASE"] = case.name
     saved = folder / f"{case.name}.pt"
     if not saved.exists():
@@ -153,7 +154,7 @@ def _report(case: Case, seed: int, folder: Path) -> Report:
             curvature=False,
             seed=seed,
             time_budget=3600,
-            trial=TrialSettings(when="always", horizon=case.horizon, target_loss=goal),
+            trial=TrialSettings(when=when, horizon=case.horizon, target_loss=goal),
         ),
         progress=lambda progress: None,
         notify=lambda note: None,
