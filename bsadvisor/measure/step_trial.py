@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bsadvisor.measure.gradients import GradientProbe, gradients_of
 from bsadvisor.measure.hessian import Hessian
+from bsadvisor.measure.norms import PIECE
 from bsadvisor.measure.preserve import buffers_kept
 from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.statistics import noise_trace, squared_norm
@@ -192,11 +193,18 @@ class StepTrial:
         }
 
     def _slope(self, own: Parts) -> Tensor:
-        """own' D g, times the weight of g."""
-        diagonal = self.problem.preconditioner
-        products = []
+        """own' D g, times the weight of g; a piece at a time, so that no tensor as large as a layer is made."""
+        diagonal, products = self.problem.preconditioner, []
+        some = next(part for part in own.values() if part is not None)
+        room = some.new_empty(PIECE)  # used again and again: as many small ones would lie scattered
         for name, part in own.items():
-            if part is not None:
-                scaled = part if diagonal is None else part * diagonal[name]
-                products.append((scaled * self.mean.total[name]).sum().float())
+            if part is None:
+                continue
+            room = room if room.dtype == part.dtype else part.new_empty(PIECE)
+            factors = [part, self.mean.total[name], *([] if diagonal is None else [diagonal[name]])]
+            for first, *others in zip(*(factor.reshape(-1).split(PIECE) for factor in factors), strict=True):
+                product = first
+                for other in others:
+                    product = torch.mul(product, other, out=room[: len(first)])
+                products.append(product.sum().float())
         return torch.stack(products).sum()
