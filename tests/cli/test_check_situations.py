@@ -119,13 +119,19 @@ SITUATIONS = {
     "ten times the learning rate": Situation(typed="--lr 1e-2", code=3, violated=rules(RATE)),
     "a tenth of the learning rate": Situation(typed="--lr 1e-4", code=3, violated=rules(RATE)),
     "a larger batch at the old learning rate": Situation(
-        typed="--batch-size 700", code=3, violated=rules(RATE)
+        typed="--batch-size 700", code=0, unknown=rules(RATE, MEMORY)
+    ),
+    "a learning rate far below the range": Situation(
+        typed="--batch-size 512 --lr 1e-4", code=3, violated=rules(RATE)
     ),
     "both too large": Situation(typed="--batch-size 4096 --lr 1e-1", code=3, violated=rules(EXAMPLES, RATE)),
     "the pair in use, asked for": Situation(typed="--batch-size 32 --lr 1e-3", code=0),
     "the pair in use, with nothing asked": Situation(code=0, unknown=rules(RATE, MEMORY)),
     "measured advice against the pair": Situation(
-        report=measured_at_512, typed="--batch-size 512 --lr 2.5e-3", code=3, violated=rules(RATE)
+        report=measured_at_512, typed="--batch-size 512 --lr 2e-3", code=3, violated=rules(RATE)
+    ),
+    "measured advice beside the pair": Situation(
+        report=measured_at_512, typed="--batch-size 512 --lr 2.5e-3", code=0, unknown=rules(RATE, MEMORY)
     ),
     "measured advice for the pair": Situation(
         report=measured_at_512, typed="--batch-size 512 --lr 2e-2", code=0
