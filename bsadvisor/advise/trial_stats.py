@@ -51,7 +51,7 @@ def trial_stats(
         evaluation_examples=evaluation_examples,
         examples_used=sum(result.examples for result in results),
         stopped_by=stopped_by,
-        notes=(*notes, *_remarks(course, results)),
+        notes=(*notes, *_remarks(course, results), *_never_there(lines)),
     )
 
 
@@ -112,6 +112,16 @@ def _tried(line: Line) -> Iterator[TriedRate]:
             seeds=len(runs),
             outcome=min((run.outcome for run in runs), key=_WORST_FIRST.index),
         )
+
+
+def _never_there(lines: dict[int, Line]) -> Iterator[str]:
+    """Batch sizes that have no place on the curve, beside others that have one."""
+    if not any(line.chosen is not None for line in lines.values()):
+        return
+    for size, line in sorted(lines.items()):
+        if line.chosen is None and line.rates:
+            low, high = line.rates[0], line.rates[-1]
+            yield f"at B = {size:,} the target was not reached for sure with learning rates {low:.2g} to {high:.2g}"
 
 
 def _remarks(course: Course, results: Sequence[HeatResult]) -> Iterator[str]:

@@ -327,8 +327,11 @@ def _planned(report: Report, plan: TrialPlan) -> Iterator[str]:
 def _trial(report: Report, trial: TrialStats) -> Iterator[str]:
     """The measured critical batch size, and the runs that it comes from."""
     critical, unit = trial.measured_critical_batch_size, f"{report.target.example}s"
-    level = numbers.percent(critical.confidence)
-    yield f"critical batch {numbers.interval(critical, unit)} ({level}), measured"
+    if critical.value is None and critical.low is None:
+        yield "critical batch size not resolved by these runs"
+    else:
+        level = numbers.percent(critical.confidence)
+        yield f"critical batch {numbers.interval(critical, unit)} ({level}), measured"
     for point in trial.curve:
         size, runs = numbers.integer(point.batch_size), numbers.counted(point.seeds, "run")
         steps, rate = numbers.interval(point.steps, "steps"), numbers.learning_rate(point.learning_rate)

@@ -151,3 +151,21 @@ def test_a_plan_counts_what_the_strategy_would_run() -> None:
     assert plan.runs == sum(len(result.branches) for result in results)
     assert plan.examples == sum(result.examples for result in results)
     assert plan.seconds > plan.examples * 1e-5 and 32 in plan.batch_sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor(World):
+    """Small batches are too noisy to get as far as the target."""
+
+    def run(self, heat: Heat) -> HeatResult:
+        result = World.run(self, heat)
+        if heat.batch_size >= 32:
+            return result
+        lost = [replace(branch, outcome="out_of_reach", steps=None) for branch in result.branches]
+        return replace(result, branches=tuple(lost))
+
+
+def test_a_batch_size_that_never_gets_there_is_named_and_left_out_of_the_curve() -> None:
+    found = stats(Floor(course=COURSE, critical=100.0, best_rate=0.12))
+    assert found.curve and min(point.batch_size for point in found.curve) == 32
+    assert any("at B = 8 the target was not reached" in note for note in found.notes)

@@ -120,6 +120,13 @@ def test_the_pace_setter_sets_the_target() -> None:
     assert found[2.0].steps == pytest.approx(60, rel=0.05)
 
 
+def test_the_pace_setter_is_there_at_the_horizon_even_on_a_plateau() -> None:
+    """Its monotone curve is as low as the target long before."""
+    flat = lambda step: 0.5 + 0.001 * (step % 7) if step > 15 else 1.0  # noqa: E731
+    result = run({1.0: flat, 2.0: falling(60)}, replace(HEAT, target_loss=None))
+    assert by_rate(result)[1.0].steps == 100
+
+
 def test_a_slow_rate_is_known_as_well_when_the_target_is_only_set_later() -> None:
     result = run({1.0: falling(100), 2.0: falling(300)}, replace(HEAT, target_loss=None))
     assert by_rate(result)[2.0].outcome == "slower"
