@@ -113,7 +113,7 @@ def next_heat(course: Course, results: Sequence[HeatResult]) -> Heat | None:
     if _too_easy(course, home, results):
         return _opening(course, home.curve.best_rate)
     for line in lines.values():
-        heat = _search(course, line, leg) or _timing(course, line, leg, lines)
+        heat = _search(course, line, leg) or _timing(course, line, leg)
         if heat is not None:
             return heat
     return (
@@ -186,7 +186,7 @@ def _search(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
     return _heat(line.batch_size, (end * RATIO**line.edge,), course.seeds.search[:1], leg, expected)
 
 
-def _timing(course: Course, line: Line, leg: Sequence[HeatResult], lines: dict[int, Line]) -> Heat | None:
+def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
     """The best rate on other data; once more, lower, where that took far longer than expected."""
     if not line.has_arrived:
         return None
