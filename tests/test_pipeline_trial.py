@@ -286,3 +286,26 @@ def test_a_trial_ends_when_time_or_examples_are_spent(write: Callable[..., Path]
     assert report.trial.examples_used <= 6000 * 1.3
     report = run(file, trial=replace(TRIAL, horizon=2000), time_budget=3.0)
     assert report.trial is None or report.trial.stopped_by == "time"
+
+
+def test_a_batch_size_above_the_data_starts_from_all_of_it(write: Callable[..., Path]) -> None:
+    report = run(write("BATCH_SIZE = 1000\n", rows=200))
+    assert report.trial is not None and report.trial.curve
+    assert any("the trial starts from there" in note for note in report.trial.notes)
+
+
+def test_a_learning_rate_that_does_nothing_is_raised_until_one_does(write: Callable[..., Path]) -> None:
+    trial = run(write("LEARNING_RATE = 1e-5\n")).trial
+    assert trial is not None and trial.curve and trial.curve[0].learning_rate > 1e-3
+
+
+def test_an_optimizer_that_calls_back_is_not_tried(write: Callable[..., Path]) -> None:
+    report = run(write("del optimizer\n"), flags={"optimizer": "lbfgs"})
+    (remark,) = [finding for finding in report.findings if finding.code == "BSA310"]
+    assert "evaluates the loss many times" in remark.message
+
+
+def test_a_limit_that_nothing_fits_into_is_said(write: Callable[..., Path]) -> None:
+    report = run(write(), trial=replace(TRIAL, max_examples=10))
+    (remark,) = [finding for finding in report.findings if finding.code == "BSA310"]
+    assert report.trial is None and "raise --max-examples" in remark.message

@@ -66,8 +66,8 @@ def measured_headline(
         return None
     if not has_checkpoint:
         return Headline(action="none", batch_size=None, reason="no checkpoint was given")
-    home = next(row for row in measured if row.batch_size == pair.batch_size)
-    tuned = home.steps_factor is None or home.steps_factor >= 1 / TUNED
+    home = next((row for row in measured if row.batch_size == pair.batch_size), None)
+    tuned = home is not None and (home.steps_factor is None or home.steps_factor >= 1 / TUNED)
     if inefficiency(pair.batch_size, fit[0]) <= AS_GOOD and tuned:
         return Headline(
             action="keep",

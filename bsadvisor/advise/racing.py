@@ -55,6 +55,9 @@ WORSE = 1.25
 
 MOST_LEGS = 4
 
+ASLEEP, WAKING = 2e-3, 30.0
+"""A log loss that moves by less shows a learning rate that is far too low: times so much is tried."""
+
 LONGEST = 4
 """A run may take so many times the expected steps."""
 
@@ -140,19 +143,21 @@ def _opening(course: Course, rate: float) -> Heat:
 
 
 def _another_opening(course: Course, results: Sequence[HeatResult]) -> Heat | None:
-    """The loss did not go down: from a lower learning rate, or from one that did better."""
+    """The loss did not go down: from a lower learning rate, from one that did better, or, where it hardly
+    moved at all, from a much higher one."""
     openings = [result for result in results if result.heat.target_loss is None]
     if course.target_loss is not None or len(openings) >= MOST_LEGS:
         return None
     last = openings[-1]
     line = lines_of([last], course.seeds)[course.batch_size]
     runs = list(line.searched.values())[line.best]
-    down = [
-        run.final_log_loss for run in runs if run.outcome != "diverged" and run.final_log_loss is not None
-    ]
-    if len(down) == len(runs) and max(down) < math.log(last.start_loss):
-        return _opening(course, line.rates[line.best])
-    return _opening(course, last.heat.pace_setter / RATIO**3)
+    logs = [run.final_log_loss for run in runs if run.final_log_loss is not None]
+    fall = math.log(last.start_loss) - max(logs, default=math.inf)
+    if any(run.outcome == "diverged" for run in runs) or fall < -ASLEEP:
+        return _opening(course, last.heat.pace_setter / RATIO**3)
+    if fall < ASLEEP:
+        return _opening(course, last.heat.pace_setter * WAKING)
+    return _opening(course, line.rates[line.best])
 
 
 def _too_easy(course: Course, home: Line, results: Sequence[HeatResult]) -> bool:

@@ -61,7 +61,7 @@ def measure_and_publish(
             write_file(output, reports.render(report, chosen))
         else:
             publish_report(report, chosen, stdout)
-    raise typer.Exit(_exit_code(report, stop))
+    raise typer.Exit(_exit_code(report, stop, dry_run=settings.trial.dry_run))
 
 
 def _trial_to_resume(resume: Path | None) -> Path | None:
@@ -98,13 +98,12 @@ def refuse_unusable(settings: ProbeSettings) -> None:
         raise UsageError(f"--confidence {settings.confidence} is no probability", "give --confidence 0.95")
 
 
-def _exit_code(report: Report, stop: StopSignal) -> int:
+def _exit_code(report: Report, stop: StopSignal, *, dry_run: bool) -> int:
     if stop.requested:
         return stopped_exit_code(stop)
     if report.command == "trial":
-        planned = report.trial is None and report.trial_plan is not None
-        known = planned or (report.trial is not None and bool(report.trial.curve))
-        return EXIT_DONE if known else EXIT_INCONCLUSIVE
+        answer = report.trial_plan if dry_run else report.trial and report.trial.curve
+        return EXIT_DONE if answer else EXIT_INCONCLUSIVE
     return EXIT_INCONCLUSIVE if report.gradient.noise_scale_simple.value is None else EXIT_DONE
 
 

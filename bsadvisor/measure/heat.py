@@ -24,6 +24,9 @@ SLOWER = 1.2
 HOPELESS = math.log(20.0)
 """A run whose log loss is so much above the checkpoint's has diverged."""
 
+LEAST_FALL = 1e-3
+"""Of the log loss until the horizon: less is no training."""
+
 BEYOND = 1.1
 """The pace setter goes on for so much longer, so that its loss at the horizon is an average."""
 
@@ -104,7 +107,8 @@ def run_heat(
             runner.see(step, loss, log_start)
         if target is None and step >= heat.expected_steps * BEYOND:
             target = _pace(heat, runners)
-            if target is None or target >= log_start:
+            if target is None or target >= log_start - LEAST_FALL:
+                target = None
                 break
             for runner in runners:
                 _replay(runner, target, heat)

@@ -27,6 +27,13 @@ WARM_UP = 50
 FAR_TOO_LONG = 3
 """Times what is left of the budget: not even tried out."""
 
+_LIMITS = {
+    "time": "raise --time-budget",
+    "max_examples": "raise --max-examples",
+    "interrupt": "it was interrupted",
+    "precision": "nothing was to be run",
+}
+
 USUAL_RATE = {"sgd": 1e-2, "adam": 1e-3, "other": 1e-3}
 USUAL_BATCH = 32
 
@@ -70,7 +77,7 @@ def run_trial(
             session.notify(_announcement(plan))
         results, stopped_by = _heats(session, ground, course, plan, log)
     if not results:
-        return TrialPhase(plan=plan)
+        return TrialPhase(plan=plan, impossible=f"not even its first runs fit: {_LIMITS[stopped_by]}")
     stats = trial_stats(
         course, results, evaluation_examples=ground.evaluated, stopped_by=stopped_by, notes=notes
     )
@@ -98,6 +105,8 @@ def _impossible(session: Session, gradient: GradientPhase) -> str | None:
         return "the data is a stream or has a sampler of its own, and a trial reads the same examples again and again"
     if gradient.sums_loss:
         return "the loss adds up over examples, so its learning rate depends on the batch size by itself"
+    if session.target.training.needs_closure:
+        return f"{session.target.training.name} evaluates the loss many times a step"
     about = session.target.description
     known = session.target.training.known and about.learning_rate and about.batch_size
     if session.settings.trial.when == "if_it_fits" and not known:
@@ -140,7 +149,12 @@ def _ground(session: Session, gradient: GradientPhase) -> Ground:
 
 def _warm_up(session: Session, ground: Ground, course: Course) -> list[str]:
     """What has to be said of the optimizer; one without state gathers some first."""
-    training, notes = session.target.training, []
+    training, notes = session.target.training, list[str]()
+    in_use = session.target.description.batch_size
+    if in_use is not None and in_use > course.batch_size:
+        notes.append(
+            f"the data holds {course.batch_size:,} examples: the trial starts from there, not from B = {in_use:,}"
+        )
     if not training.known:
         notes.append(f"no optimizer is known: {training.name} was trained with")
     if not training.has_state and _keeps_state(session):

@@ -296,7 +296,7 @@ def facts(report: Report) -> Iterator[Fact]:
     """Each measured quantity with its unit and interval."""
     if report.trial is not None and report.trial.curve:
         yield Fact(label="trial", lines=tuple(_trial(report, report.trial)))
-    elif report.trial_plan is not None:
+    elif report.trial is None and report.trial_plan is not None:
         yield Fact(label="trial", lines=tuple(_planned(report, report.trial_plan)))
     yield Fact(label="gradient noise", lines=tuple(_noise_scales(report)))
     yield Fact(label="critical batch", lines=tuple(_critical_batch_size(report)))

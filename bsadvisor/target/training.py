@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,12 @@ class Training:
         if self.saved and self.saved["state"]:
             return _fits(self.make(), self.saved)
         return bool(self.make().state)
+
+    @cached_property
+    def needs_closure(self) -> bool:
+        """Whether a step calls back for the loss, as L-BFGS does."""
+        closure = inspect.signature(self.make().step).parameters.get("closure")
+        return closure is not None and closure.default is inspect.Parameter.empty
 
     def optimizer(self, learning_rate: float, *, batch_factor: float = 1.0) -> Optimizer:
         """As in the run, at another learning rate and batch size.
