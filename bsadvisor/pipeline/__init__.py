@@ -1,6 +1,6 @@
 """Each journey on half a page: request -> target -> measurements -> advice -> report.
 
-`session` is what the phases share; `measuring` runs them (`gradient_phase`, `curvature_phase`), and
+`session` is what the phases share; `measuring` runs them (`gradient_phase`, `curvature_phase`, `trial_phase`), and
 `advising` makes a report of what they found. Those load torch: they are imported inside the functions
 here, so that `--help`, `show` and `explain` stay quick.
 """

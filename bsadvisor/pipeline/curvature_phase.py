@@ -19,7 +19,7 @@ from bsadvisor.measure.curvature_stats import curvature_stats, noise_scale
 from bsadvisor.measure.statistics import noise_trace_in_use
 from bsadvisor.pipeline.gradient_phase import GradientPhase
 from bsadvisor.pipeline.session import Session
-from bsadvisor.pipeline.trials import with_trials
+from bsadvisor.pipeline.short_runs import with_trials
 from bsadvisor.values import CurvatureStats, EscapeDirection, Estimate, Progress
 
 
