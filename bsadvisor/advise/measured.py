@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from bsadvisor.advise.headline import AS_GOOD
 from bsadvisor.advise.measured_rates import expected_rate
 from bsadvisor.advise.pairs import PairInUse, recommend
 from bsadvisor.advise.trial_stats import usable_fit
-from bsadvisor.theory.training_cost import inefficiency
+from bsadvisor.theory.training_cost import inefficiency, steps_over_minimum
 from bsadvisor.values import Headline, Recommendation, TrialPoint, TrialStats
-
-AS_GOOD = 1.125
-"""Steps times examples over the least: a factor of two from B_crit."""
 
 TUNED = 1.1
 """Steps with the learning rate in use over those with the best: no change is worth it."""
@@ -104,7 +102,7 @@ def _anchored(row: Recommendation, points: dict[int, TrialPoint], scale: _Scale)
     rates = {size: point.learning_rate for size, point in points.items()}
     rate = expected_rate(rates, row.batch_size, family=scale.pair.family, noise_scale=scale.critical)
     return replace(
-        _with_pair(row, rate, scale.minimum * (1 + scale.critical / row.batch_size), scale),
+        _with_pair(row, rate, scale.minimum * steps_over_minimum(row.batch_size, scale.critical), scale),
         learning_rate_low=None,
         learning_rate_high=None,
         learning_rate_confidence=None,

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 from bsadvisor.advise.measured_rates import expected_rate
 from bsadvisor.advise.racing import Course, next_heat
-from bsadvisor.theory.rate_curve import USUAL_CURVATURE
+from bsadvisor.theory.rate_curve import SLOWER, USUAL_CURVATURE
+from bsadvisor.theory.training_cost import steps_factor
 from bsadvisor.values import BranchResult, Heat, HeatResult, TrialPlan
-
-SLOWER = 1.2
-"""A run that is slower than the best is given up at so many times its steps."""
 
 MOST_HEATS = 60
 
@@ -36,8 +34,8 @@ class World:
 
     def steps(self, batch_size: int, rate: float, seed: int, target_loss: float) -> float:
         """S(B) of the hyperbola, times what a learning rate beside the best costs."""
-        home = 1 + self.critical / self.course.batch_size
-        least = -self.course.horizon * math.log(target_loss) * (1 + self.critical / batch_size) / home
+        least = -self.course.horizon * math.log(target_loss)
+        least *= steps_factor(batch_size, self.course.batch_size, self.critical)
         return least * self.excess(batch_size, rate) * math.exp(self.scatter[seed % len(self.scatter)])
 
     def excess(self, batch_size: int, rate: float) -> float:

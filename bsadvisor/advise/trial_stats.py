@@ -41,7 +41,7 @@ def trial_stats(
         measured_critical_batch_size=_estimate(fit.critical, resolved) if fit else _UNKNOWN,
         minimum_steps=_estimate(fit.minimum_steps, resolved) if fit else _UNKNOWN,
         minimum_examples=_estimate(fit.minimum_examples, resolved) if fit else _UNKNOWN,
-        steps_in_use=_steps_in_use(course, results),
+        steps_in_use=_steps_in_use(course, lines[course.batch_size]),
         curve=tuple(_points(timed, lines[course.batch_size])),
         residual=fit.residual if fit and len(timed) > 2 else None,
         fits=fit is not None and fit.misfit <= MISFIT,
@@ -65,9 +65,8 @@ def usable_fit(trial: TrialStats) -> tuple[float, float] | None:
     return None
 
 
-def _steps_in_use(course: Course, results: Sequence[HeatResult]) -> float | None:
+def _steps_in_use(course: Course, home: Line) -> float | None:
     """Only where the pair in use was run to the last target."""
-    home = lines_of(current_leg(results), course.seeds)[course.batch_size]
     runs = home.searched.get(course.learning_rate)
     steps = steps_of(runs) if runs else math.inf
     return steps if math.isfinite(steps) else None

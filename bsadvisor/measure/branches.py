@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,8 +25,6 @@ from bsadvisor.random_state import seed_everything
 
 STEPS_AT_ONCE = 16
 """Of one branch before the next one's turn; their batches are read once for all branches of a seed."""
-
-Reduction = str
 
 
 class Trainer(Protocol):
@@ -100,7 +98,7 @@ class Ground:
         evaluation: batches on which the loss is judged.
         evaluated: examples in them.
         micro_batch: the most examples that go through the model at once.
-        reduction: what the loss does over a batch.
+        token_mean: whether the loss is a mean over counted labels, and not over examples.
         seed: of the evaluation.
     """
 
@@ -111,7 +109,7 @@ class Ground:
     evaluation: Sequence[Any]
     evaluated: int
     micro_batch: int
-    reduction: Reduction
+    token_mean: bool
     seed: int
     home: Weights | None = None
     """Where branches start; set while `opened`."""
@@ -158,18 +156,20 @@ class Ground:
 
         The same random numbers are drawn every time, and buffers are left alone.
         """
-        total, weights = torch.zeros((), dtype=torch.float64), 0.0
         with torch.no_grad(), buffers_kept(self.problem.model):
             seed_everything(self.seed)
-            for batch in self.evaluation:
-                weight = self.weight(batch)
-                total += weight * self.problem.loss(batch).detach().double().cpu()
-                weights += weight
-        return float(total) / weights
+            return float(self.evaluated_by(self.problem.loss))
+
+    def evaluated_by(self, loss: Callable[[Any], Tensor]) -> Tensor:
+        """The mean of a loss, or of several at once, over the examples of the evaluation."""
+        weights = [self.weight(batch) for batch in self.evaluation]
+        losses = [loss(batch).detach().double().cpu() for batch in self.evaluation]
+        nothing = torch.zeros((), dtype=torch.float64)
+        return sum((w * one for w, one in zip(weights, losses, strict=True)), nothing) / sum(weights)
 
     def weight(self, batch: Any) -> float:
         """Of a micro-batch's mean loss in the mean over several."""
-        if self.reduction == "token_mean":
+        if self.token_mean:
             return float(self.problem.weight(batch) or 0)
         return 1.0
 
@@ -255,8 +255,6 @@ class SequentialBranches:
         weights = [ground.weight(part) for part in batch]
         for part, weight in zip(batch, weights, strict=True):
             loss = problem.loss(part)
-            if ground.reduction == "sum":
-                loss = loss / self._batch_size * len(batch)
             (loss * (weight / sum(weights)) if len(batch) > 1 else loss).backward()
         if ground.trainer.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(list(problem.parameters.values()), ground.trainer.clip_grad_norm)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bsadvisor.measure.branches import Branch, Branches
+from bsadvisor.theory.rate_curve import SLOWER
 from bsadvisor.theory.target_crossing import loss_at, steps_to_target
 from bsadvisor.values import BranchResult, Heat, HeatResult
 
@@ -17,9 +18,6 @@ SPACING = 1.1
 
 FIRST_LOOK = 0.2
 """Share of the expected steps after which the losses are looked at for the first time."""
-
-SLOWER = 1.2
-"""A run is given up at so many times the steps of the best learning rate."""
 
 HOPELESS = math.log(20.0)
 """A run whose log loss is so much above the checkpoint's has diverged."""

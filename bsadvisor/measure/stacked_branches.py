@@ -64,14 +64,11 @@ class StackedBranches:
 
     def losses(self) -> list[float]:
         """Of every run, on the examples of the evaluation."""
-        ground, weights = self._ground, 0.0
-        total = torch.zeros(len(self._branches), dtype=torch.float64)
-        for batch in ground.evaluation:
-            weight = ground.weight(batch)
-            found = self._many.losses(self._by_name(), batch, stacked_parameters=True, stacked_batch=False)
-            total += weight * found.double().cpu()
-            weights += weight
-        return [float(loss) / weights for loss in total]
+
+        def of_all(batch: Any) -> Tensor:
+            return self._many.losses(self._by_name(), batch, stacked_parameters=True, stacked_batch=False)
+
+        return [float(loss) for loss in self._ground.evaluated_by(of_all)]
 
     def keep(self, kept: Sequence[int]) -> None:
         """Only the runs at these places go on."""

@@ -31,7 +31,7 @@ def trial_ground(
     batch_in_use: int | None,
     per_device_batch: int | None,
     couples: bool,
-    reduction: str,
+    token_mean: bool,
     seed: int,
 ) -> Ground:
     """All examples are trained on; the loss is judged on some of them, always the same.
@@ -54,7 +54,7 @@ def trial_ground(
         evaluation=evaluation,
         evaluated=len(evaluation) * size,
         micro_batch=size if couples else MOST_AT_ONCE,
-        reduction=reduction,
+        token_mean=token_mean,
         seed=seed,
     )
 

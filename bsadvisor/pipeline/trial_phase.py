@@ -142,7 +142,7 @@ def _ground(session: Session, gradient: GradientPhase) -> Ground:
         batch_in_use=None if settings.keep_betas else target.description.batch_size,
         per_device_batch=target.per_device_batch,
         couples=gradient.couples,
-        reduction=gradient.assumptions.loss_reduction,
+        token_mean=gradient.assumptions.loss_reduction == "token_mean",
         seed=session.settings.seed,
     )
 

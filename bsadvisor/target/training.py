@@ -92,9 +92,15 @@ def _maker(
         return lambda: _overridden(_like(in_file), named)
     if in_use.own is not None:
         return lambda: _overridden(build_optimizer(model, in_file, code), named)
+    return lambda: _by_name(model, in_use)
+
+
+def _by_name(model: nn.Module, in_use: OptimizerInUse) -> Optimizer:
+    """One of torch's with what is known of its settings."""
     kind = optimizer_classes()[in_use.name or FALLBACK]
-    settings = {key: value for key, value in in_use.settings.items() if key in defaults_of(kind)}
-    return lambda: kind(list(model.parameters()), **{"lr": 1e-3, **settings})
+    known = defaults_of(kind)
+    settings = {key: value for key, value in in_use.settings.items() if key in known}
+    return kind(list(model.parameters()), **{"lr": 1e-3, **settings})
 
 
 def _like(instance: Optimizer) -> Optimizer:

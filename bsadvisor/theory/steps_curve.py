@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bsadvisor.theory.noise_scale import t_quantile
+from bsadvisor.theory.training_cost import steps_over_minimum
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -48,7 +49,7 @@ class StepsCurve:
 
     def steps(self, batch_size: float) -> float:
         """S(B)."""
-        return self.minimum_steps.value * (1 + self.critical.value / batch_size)
+        return self.minimum_steps.value * steps_over_minimum(batch_size, self.critical.value)
 
 
 def fit_steps_curve(

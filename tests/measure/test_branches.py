@@ -99,7 +99,7 @@ def ground(kind: str = "momentum", model: nn.Module | None = None, **options: An
         "evaluation": list(problem.data.fetch([range(48), range(48, 96)])),
         "evaluated": ROWS,
         "micro_batch": 4096,
-        "reduction": "mean",
+        "token_mean": False,
         "seed": 0,
         **options,
     }
@@ -189,7 +189,7 @@ def test_micro_batches_add_up_to_the_batch() -> None:
         found = branches.losses()
     wanted = [loss_of(on, plain_loop(on, "momentum", b.learning_rate, b.seed, 6, 16)) for b in BRANCHES]
     assert found != pytest.approx(wanted, rel=1e-9) or found == pytest.approx(wanted, rel=2e-2)
-    on = ground(micro_batch=4, reduction="token_mean")  # weighted by size, which is exact
+    on = ground(micro_batch=4, token_mean=True)  # weighted by size, which is exact
     with on.opened():
         exact = SequentialBranches(on, BRANCHES, 16)
         exact.advance(6)

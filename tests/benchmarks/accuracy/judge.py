@@ -173,7 +173,7 @@ def _target(case: Case, request: TargetRequest, seed: int) -> float:
         batch_in_use=None,
         per_device_batch=None,
         couples=False,
-        reduction="mean",
+        token_mean=False,
         seed=seed,
     )
     inputs, targets = case.data()
