@@ -162,16 +162,17 @@ class Ground:
 
     def evaluated_by(self, loss: Callable[[Any], Tensor]) -> Tensor:
         """The mean of a loss, or of several at once, over the examples of the evaluation."""
-        weights = [self.weight(batch) for batch in self.evaluation]
+        each = self.evaluated // len(self.evaluation)
+        weights = [self.weight(batch, each) for batch in self.evaluation]
         losses = [loss(batch).detach().double().cpu() for batch in self.evaluation]
         nothing = torch.zeros((), dtype=torch.float64)
         return sum((w * one for w, one in zip(weights, losses, strict=True)), nothing) / sum(weights)
 
-    def weight(self, batch: Any) -> float:
-        """Of a micro-batch's mean loss in the mean over several."""
+    def weight(self, batch: Any, examples: int) -> float:
+        """Of the mean loss of a micro-batch of so many examples in the mean over several."""
         if self.token_mean:
             return float(self.problem.weight(batch) or 0)
-        return 1.0
+        return float(examples)
 
     def groups(self, batch: Numbers) -> list[Numbers]:
         """The batch in micro-batches that fit, as equal as can be."""
@@ -233,29 +234,35 @@ class SequentialBranches:
         """Only the runs at these places go on."""
         self.runs = [self.runs[place] for place in kept]
 
-    def _read(self, seed: int, steps: int) -> list[list[Any]]:
-        """The micro-batches of each step."""
+    def _read(self, seed: int, steps: int) -> list[list[tuple[Any, float]]]:
+        """The micro-batches of each step, with their weights."""
         order = self._orders[seed]
         groups = [
             self._ground.groups(order.batch(self._step + step, self._batch_size)) for step in range(steps)
         ]
         batches = self._ground.problem.data.fetch([part for step in groups for part in step])
-        return [[next(batches) for _ in step] for step in groups]
+        return [
+            [
+                (batch, self._ground.weight(batch, len(part)))
+                for part, batch in zip(step, batches, strict=False)
+            ]
+            for step in groups
+        ]
 
-    def _train(self, run: Run, batches: Sequence[Sequence[Any]]) -> None:
+    def _train(self, run: Run, batches: Sequence[Sequence[tuple[Any, float]]]) -> None:
         run.weights.enter(self._ground.problem)
         seed_everything((run.branch.seed * 1_000_003 + self._step) % 2**32)
         for batch in batches:
             self._take_step(run.optimizer, batch)
         run.weights.leave(self._ground.problem)
 
-    def _take_step(self, optimizer: Optimizer, batch: Sequence[Any]) -> None:
+    def _take_step(self, optimizer: Optimizer, batch: Sequence[tuple[Any, float]]) -> None:
         """One optimizer step; gradients of micro-batches add up."""
         problem, ground = self._ground.problem, self._ground
-        weights = [ground.weight(part) for part in batch]
-        for part, weight in zip(batch, weights, strict=True):
+        total = sum(weight for _, weight in batch)
+        for part, weight in batch:
             loss = problem.loss(part)
-            (loss * (weight / sum(weights)) if len(batch) > 1 else loss).backward()
+            (loss * (weight / total) if len(batch) > 1 else loss).backward()
         if ground.trainer.clip_grad_norm is not None:
             nn.utils.clip_grad_norm_(list(problem.parameters.values()), ground.trainer.clip_grad_norm)
         optimizer.step()
