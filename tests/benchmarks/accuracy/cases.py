@@ -1,6 +1,7 @@
 """The checkpoints: real runs on real data, stopped early or in the middle.
 
-`design` cases were used while the method was made, `test` cases were not. Texts and MNIST are read from
+`design` cases were used while the method was made; `test` cases were not, until they were judged once.
+`sealed` cases came after that, and the two that had no truth yet moved there. Texts and MNIST are read from
 the folder that `BSADVISOR_DATA` names; without it only the digits remain.
 """
 
@@ -22,6 +23,7 @@ from tests.benchmarks.tasks import CharTransformer, digits
 
 Parameters = Iterable[nn.Parameter]
 Rows = tuple[Tensor, Tensor]
+Split = Literal["design", "test", "sealed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Case:
     """A run that was stopped: what `target.py` hands to the tool."""
 
     name: str
-    split: Literal["design", "test"]
+    split: Split
     model: Callable[[], nn.Module]
     data: Callable[[], Rows]
     optimizer: Literal["sgd", "momentum", "nesterov", "adamw"]
@@ -288,7 +290,7 @@ CASES = (
     ),
     Case(
         name="convnet-mnist-nesterov-early",
-        split="test",
+        split="sealed",
         model=_conv_net(14, 6),
         data=_mnist,
         optimizer="nesterov",
@@ -329,12 +331,116 @@ CASES = (
     ),
     Case(
         name="transformer-shakespeare-momentum-mid",
-        split="test",
+        split="sealed",
         model=_transformer(24, 1, 16),
         data=_text(SHAKESPEARE, 4000, 16, start=300_000),
         optimizer="momentum",
         learning_rate=0.3,
         steps=200,
         horizon=200,
+    ),
+    Case(
+        name="softmax-mnist-adamw-mid",
+        split="sealed",
+        model=_softmax(196),
+        data=_mnist,
+        optimizer="adamw",
+        learning_rate=1e-2,
+        steps=60,
+        horizon=150,
+        batch_size=64,
+    ),
+    Case(
+        name="softmax-noisy-digits-momentum-early",
+        split="sealed",
+        model=_softmax(64),
+        data=_noisy_digits,
+        optimizer="momentum",
+        learning_rate=0.15,
+        steps=25,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="mlp-mnist-sgd-mid",
+        split="sealed",
+        model=_mlp(196, 32, 10, activation=nn.Tanh),
+        data=_mnist,
+        optimizer="sgd",
+        learning_rate=0.4,
+        steps=200,
+        horizon=200,
+    ),
+    Case(
+        name="mlp-mnist-momentum-early",
+        split="sealed",
+        model=_mlp(196, 64, 32, 10),
+        data=_mnist,
+        optimizer="momentum",
+        learning_rate=0.05,
+        steps=60,
+        horizon=150,
+        batch_size=64,
+    ),
+    Case(
+        name="mlp-digits-nesterov-early",
+        split="sealed",
+        model=_mlp(64, 40, 10, activation=nn.Tanh),
+        data=digits,
+        optimizer="nesterov",
+        learning_rate=0.1,
+        steps=40,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-noisy-digits-adamw-mid",
+        split="sealed",
+        model=_mlp(64, 32, 10),
+        data=_noisy_digits,
+        optimizer="adamw",
+        learning_rate=5e-3,
+        steps=120,
+        horizon=200,
+    ),
+    Case(
+        name="convnet-digits-sgd-mid",
+        split="sealed",
+        model=_conv_net(8, 6),
+        data=digits,
+        optimizer="sgd",
+        learning_rate=0.3,
+        steps=150,
+        horizon=150,
+    ),
+    Case(
+        name="lstm-digits-momentum-mid",
+        split="sealed",
+        model=lambda: RowLSTM(8, 24),
+        data=digits,
+        optimizer="momentum",
+        learning_rate=0.2,
+        steps=120,
+        horizon=120,
+    ),
+    Case(
+        name="lstm-shakespeare-adamw-mid",
+        split="sealed",
+        model=lambda: CharLSTM(32),
+        data=_text(SHAKESPEARE, 4000, 16, start=600_000),
+        optimizer="adamw",
+        learning_rate=1e-2,
+        steps=200,
+        horizon=150,
+    ),
+    Case(
+        name="transformer-wikipedia-adamw-early",
+        split="sealed",
+        model=_transformer(24, 1, 16),
+        data=_text(WIKIPEDIA, 4000, 16, start=500_000),
+        optimizer="adamw",
+        learning_rate=8e-3,
+        steps=80,
+        horizon=120,
+        batch_size=16,
     ),
 )

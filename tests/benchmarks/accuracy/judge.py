@@ -240,7 +240,7 @@ def _text(number: float | None, digits: int = 0) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--split", choices=["design", "test"], default="test")
+    parser.add_argument("--split", choices=["design", "test", "sealed"], default="test")
     parser.add_argument("--case", action="append", help="only these")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--coverage", action="store_true", help="only B_crit and its interval")

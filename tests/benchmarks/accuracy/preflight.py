@@ -91,7 +91,7 @@ def table(basis: str, found: Sequence[Judged]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--split", choices=["design", "test"], default="test")
+    parser.add_argument("--split", choices=["design", "test", "sealed"], default="test")
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
