@@ -60,6 +60,15 @@ def test_brute_force_itself_runs() -> None:
     assert bench.steps_to(goal / 100, 64, case.learning_rate, 1, 20) == float("inf")
 
 
+@pytest.mark.parametrize("name", ["mlp-digits-adamw-mid", "mlp-digits-momentum-mid"])
+def test_runs_of_brute_force_start_from_the_same_optimizer_state(name: str) -> None:
+    case = case_named(name)
+    inputs, targets = case.data()
+    bench = truth.Bench(case=case, inputs=inputs, targets=targets, saved=checkpoint(case))
+    first, second = (list(bench.losses(32, case.learning_rate, 1, 20)) for _ in range(2))
+    assert first == second
+
+
 def test_pairs_of_the_grid_are_good_or_bad() -> None:
     (entry,) = [e for e in json.loads(truth.RESULTS.read_text())["rows"] if e["name"] == NAME]
     found = list(preflight.pairs(entry))

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class Bench:
         model = self.case.model()
         model.load_state_dict(self.saved["model"])
         optimizer = self.case.make_optimizer(model.parameters())
-        optimizer.load_state_dict(self.saved["optimizer"])
+        optimizer.load_state_dict(deepcopy(self.saved["optimizer"]))  # it would share its tensors
         for group in optimizer.param_groups:
             group["lr"] = rate
             if "betas" in group:
