@@ -511,6 +511,8 @@ class Heat:
     expected_steps: float
     """To the target, with it."""
     max_steps: int
+    steps_to_beat: float | None = None
+    """By the best learning rate before on the same data: who takes clearly longer is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,22 +9,25 @@ from statistics import mean
 from bsadvisor.advise.trial_lines import Line
 from bsadvisor.theory.steps_curve import StepsCurve, fit_steps_curve
 
-LEAST_SCATTER = 0.02
-"""Of log steps between seeds: two runs that happen to agree do not prove more."""
+USUAL_SCATTER, USUAL_FREEDOM = 0.14, 8
+"""Of log steps between seeds in other trials, and how many degrees of freedom that is worth: the handful of
+repeated runs of one trial says less of its own scatter than the others do together."""
 
 TUNING = 0.03
 """Error of log steps because the learning rate is not quite the best."""
 
 
 def scatter(lines: Iterable[Line]) -> tuple[float, int]:
-    """Standard deviation of log steps between seeds, and its degrees of freedom."""
-    squares, freedom = 0.0, 0
+    """Standard deviation of log steps between seeds, and its degrees of freedom.
+
+    The variance is moderated by what is usual (Smyth 2004, Linear models and empirical Bayes methods).
+    """
+    squares, freedom = USUAL_FREEDOM * USUAL_SCATTER**2, USUAL_FREEDOM
     for line in lines:
         logs = line.log_steps
         squares += sum((log - mean(logs)) ** 2 for log in logs) if logs else 0.0
         freedom += max(len(logs) - 1, 0)
-    deviation = math.sqrt(squares / freedom) if freedom else LEAST_SCATTER
-    return max(deviation, LEAST_SCATTER), max(freedom, 1)
+    return math.sqrt(squares / freedom), freedom
 
 
 def errors_of(lines: Collection[Line]) -> list[float]:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bsadvisor.advise.measured_rates import expected_rate
-from bsadvisor.advise.racing import Course, next_heat
+from bsadvisor.advise.racing import next_heat
+from bsadvisor.advise.racing_course import Course
 from bsadvisor.theory.rate_curve import SLOWER, USUAL_CURVATURE
 from bsadvisor.theory.training_cost import steps_factor
 from bsadvisor.values import BranchResult, Heat, HeatResult, TrialPlan
@@ -53,7 +54,7 @@ class World:
         target = heat.target_loss or math.exp(-1 / self.excess(heat.batch_size, heat.pace_setter))
         runs = [(rate, seed) for rate in heat.learning_rates for seed in heat.seeds]
         steps = [self.steps(heat.batch_size, rate, seed, target) for rate, seed in runs]
-        longest = SLOWER * min(steps)
+        longest = SLOWER * min([*steps, heat.steps_to_beat or math.inf])
         return HeatResult(
             heat=heat,
             target_loss=target,

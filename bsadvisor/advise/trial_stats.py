@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import mean
 from typing import Literal
 
-from bsadvisor.advise.racing import CONFIDENCE, Course, current_leg, legs
+from bsadvisor.advise.racing_course import CONFIDENCE, Course, current_leg, legs
 from bsadvisor.advise.trial_fit import fit_lines, scatter
 from bsadvisor.advise.trial_lines import Line, lines_of, steps_of
 from bsadvisor.theory.noise_scale import t_quantile

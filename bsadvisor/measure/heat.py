@@ -25,6 +25,9 @@ HOPELESS = math.log(20.0)
 LEAST_FALL = 1e-3
 """Of the log loss until the horizon: less is no training."""
 
+HOPELESSLY_LATE = 10.0
+"""A run that was given up is not said to take longer than so many times its steps."""
+
 BEYOND = 1.1
 """The pace setter goes on for so much longer, so that its loss at the horizon is an average."""
 
@@ -111,7 +114,7 @@ def run_heat(
             for runner in runners:
                 _replay(runner, target, heat)
         if target is not None:
-            _judge(runners, target, step)
+            _judge(runners, target, step, heat.steps_to_beat)
         on = [place for place, runner in enumerate(live) if runner.outcome is None]
         if len(on) < len(live):
             live = [live[place] for place in on]
@@ -159,13 +162,13 @@ def _replay(runner: _Runner, target: float, heat: Heat) -> None:
         runner.arrival, runner.outcome = arrival, "reached"
 
 
-def _judge(runners: Sequence[_Runner], target: float, step: int) -> None:
+def _judge(runners: Sequence[_Runner], target: float, step: int, to_beat: float | None) -> None:
     for runner in runners:
         if runner.outcome is None:
             runner.arrive(target)
-    best = _best_steps(runners)
+    best = min((steps for steps in (_best_steps(runners), to_beat) if steps is not None), default=math.inf)
     for runner in runners:
-        if runner.outcome is None and best is not None and step >= SLOWER * best:
+        if runner.outcome is None and step >= SLOWER * best:
             runner.outcome = "slower"
 
 
@@ -186,7 +189,8 @@ def _result(runner: _Runner, runners: Sequence[_Runner], target: float | None) -
     outcome = runner.outcome or "out_of_reach"
     steps = runner.arrival
     if outcome == "slower":
-        steps = _extrapolated(runner, runners)
+        assert target is not None
+        steps = _extrapolated(runner, runners, target)
     return BranchResult(
         learning_rate=runner.branch.learning_rate,
         seed=runner.branch.seed,
@@ -197,11 +201,29 @@ def _result(runner: _Runner, runners: Sequence[_Runner], target: float | None) -
     )
 
 
-def _extrapolated(runner: _Runner, runners: Sequence[_Runner]) -> float:
-    """Steps to the target if it stays behind the best run by the factor of now."""
-    best = min((r for r in runners if r.arrival is not None), key=lambda r: r.arrival or math.inf)
+def _extrapolated(runner: _Runner, runners: Sequence[_Runner], target: float) -> float:
+    """Steps to the target of a run that was given up."""
+    arrived = [other for other in runners if other.arrival is not None]
+    if arrived:
+        best = min(arrived, key=lambda other: other.arrival or math.inf)
+        return max(runner.taken, _behind(runner, best))
+    return min(HOPELESSLY_LATE * runner.taken, _along_itself(runner, target))
+
+
+def _behind(runner: _Runner, best: _Runner) -> float:
+    """If it stays behind another run by the factor of now."""
     now = loss_at(runner.steps, runner.logs, runner.taken)
     there = steps_to_target(best.steps, best.logs, now)
     if not there or best.arrival is None:
-        return 10.0 * runner.taken
-    return max(runner.taken, best.arrival * runner.taken / there)
+        return HOPELESSLY_LATE * runner.taken
+    return best.arrival * runner.taken / there
+
+
+def _along_itself(runner: _Runner, target: float) -> float:
+    """If its loss goes on as a power of the steps, as over their second half."""
+    half, now = (loss_at(runner.steps, runner.logs, runner.taken * share) for share in (0.5, 1.0))
+    exponent = (half - now) / math.log(2)
+    missing = max(now - target, 0.0)
+    if missing >= exponent * math.log(HOPELESSLY_LATE):
+        return HOPELESSLY_LATE * runner.taken
+    return runner.taken * math.exp(missing / exponent)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bsadvisor.advise.racing import Course, current_leg, next_heat
+from bsadvisor.advise.racing import next_heat
+from bsadvisor.advise.racing_course import Course, current_leg
 from bsadvisor.advise.trial_plan import plan_trial
 from bsadvisor.advise.trial_stats import trial_stats
 from bsadvisor.errors import is_out_of_memory

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
 import pytest
 
-from bsadvisor.advise.racing import Course, legs, next_heat
+from bsadvisor.advise.racing import next_heat
+from bsadvisor.advise.racing_course import Course, legs
 from bsadvisor.advise.trial_plan import World, plan_trial
 from bsadvisor.advise.trial_stats import trial_stats
 from bsadvisor.values import BranchResult, Heat, HeatResult, TrialStats
@@ -85,6 +87,37 @@ def test_batch_sizes_stay_within_the_data_and_are_multiples_of_the_devices() -> 
     results = play(world(1000, smallest=8, largest=300))
     sizes = {result.heat.batch_size for result in results}
     assert max(sizes) <= 300 and all(size % 8 == 0 for size in sizes)
+
+
+def test_beyond_four_times_the_batch_size_in_use_the_next_is_twice_as_large() -> None:
+    sizes = sorted({result.heat.batch_size for result in play(world(5000))})
+    above = [size for size in sizes if size >= 128]
+    assert above[:2] == [128, 256] and all(b == 2 * a for a, b in itertools.pairwise(above))
+
+
+def test_a_larger_batch_size_is_left_out_where_it_would_take_too_large_a_share() -> None:
+    """With a known upper end three runs there may take 0.3 of what all the others took; without one, 0.5."""
+    for critical in (100, 500, 5000):
+        results = play(world(critical))
+        for place, result in enumerate(results):
+            size = result.heat.batch_size
+            first = all(other.heat.batch_size != size for other in results[:place])
+            if size > 128 and first:
+                before = sum(other.examples for other in results[:place])
+                assert 3 * size * result.heat.expected_steps <= 0.5 * before
+
+
+def test_a_rate_beyond_those_tried_has_steps_to_beat() -> None:
+    results = play(world(100, best_rate=0.5))
+    single = [r.heat for r in results if len(r.heat.learning_rates) == 1 and r.heat.seeds[0] < 2]
+    assert single and all(heat.steps_to_beat == heat.expected_steps for heat in single)
+
+
+def test_few_runs_that_happen_to_agree_do_not_prove_more_than_other_trials_say() -> None:
+    exact = replace(world(), scatter=(0.0,) * 5)
+    estimate = stats(exact).measured_critical_batch_size
+    assert estimate.low is not None and estimate.high is not None
+    assert estimate.high / estimate.low > 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,24 @@ def test_a_run_that_is_clearly_slower_is_given_up_and_extrapolated() -> None:
     assert found[2.0].steps_taken < 80
 
 
+def test_a_run_alone_is_given_up_once_it_is_slower_than_one_before() -> None:
+    alone = replace(HEAT, learning_rates=(2.0,), steps_to_beat=60.0)
+    (late,) = run({2.0: falling(150)}, alone).branches
+    assert late.outcome == "slower" and late.steps_taken <= 80
+    assert late.steps is not None and 120 < late.steps <= 10 * late.steps_taken
+    (close,) = run({2.0: falling(66)}, alone).branches
+    assert close.outcome == "reached" and close.steps == pytest.approx(66, rel=0.03)
+
+
+def test_a_run_alone_is_extrapolated_as_a_power_of_its_steps() -> None:
+    power = lambda step: (1 + step / 10) ** -0.3  # noqa: E731
+    (late,) = run({2.0: power}, replace(HEAT, learning_rates=(2.0,), steps_to_beat=50.0)).branches
+    reached = 10 * (0.5 ** (-1 / 0.3) - 1)
+    assert late.outcome == "slower" and late.steps == pytest.approx(reached, rel=0.15)
+    (stuck,) = run({2.0: lambda step: 0.9}, replace(HEAT, learning_rates=(2.0,), steps_to_beat=50.0)).branches
+    assert stuck.steps == 10 * stuck.steps_taken
+
+
 def test_a_run_that_blows_up_is_counted_as_such() -> None:
     found = by_rate(run({1.0: falling(50), 2.0: lambda step: math.nan if step > 20 else 1.0}))
     assert found[2.0].outcome == "diverged" and found[2.0].steps is None

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from bsadvisor.advise.measured import measured_headline, recommend_measured
 from bsadvisor.advise.pairs import PairInUse
-from bsadvisor.advise.racing import Course, next_heat
+from bsadvisor.advise.racing import next_heat
+from bsadvisor.advise.racing_course import Course
 from bsadvisor.advise.trial_plan import World
 from bsadvisor.advise.trial_stats import trial_stats
 from bsadvisor.values import HeatResult, Report, TrialPlan, TrialStats
