@@ -14,7 +14,7 @@ from dataclasses import replace
 from statistics import mean
 
 from bsadvisor.advise.racing_course import LONGEST, RATIO, Course, current_leg, heat_at
-from bsadvisor.advise.racing_sizes import APART, another_batch_size, balanced, more_seeds
+from bsadvisor.advise.racing_sizes import another_batch_size, balanced, more_seeds
 from bsadvisor.advise.trial_lines import Line, lines_of
 from bsadvisor.values import Heat, HeatResult
 
@@ -128,12 +128,13 @@ def _search(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
 
 def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
     """The best rate on other data; once more, lower, where that took far longer than expected."""
+    if not line.searched:
+        return _lower(course, line, leg)
     if not line.has_arrived:
         return None
     curve, rate = line.curve, line.candidate
     if not line.timed:
-        again = rate not in line.rates and line.batch_size <= APART * course.batch_size
-        seeds = course.seeds.timing[: 2 if again else 1]
+        seeds = course.seeds.timing[: 1 if rate in line.rates else 2]
         return heat_at(line.batch_size, (rate,), seeds, leg, curve.best_steps)
     if len(line.timed) > MOST_TIMED or len(line.timed_log_steps) > 2:
         return None
@@ -142,3 +143,11 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
     if (line.chosen != lowest and line.chosen is not None) or took < WORSE * curve.best_steps:
         return None
     return heat_at(line.batch_size, (lowest / RATIO**0.5,), course.seeds.timing, leg, curve.best_steps)
+
+
+def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
+    """Where a rate was timed without a search and did not get there."""
+    if line.chosen is not None or len(line.timed) >= MOST_TIMED:
+        return None
+    expected = next(result.heat.expected_steps for result in leg if result.heat.batch_size == line.batch_size)
+    return heat_at(line.batch_size, (min(line.timed) / RATIO,), course.seeds.timing, leg, expected)

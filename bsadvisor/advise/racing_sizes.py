@@ -34,9 +34,12 @@ MOST_RUNS = 6
 MORE_SEEDS = 0.35
 """Share of all examples that may go to further seeds."""
 
-RUNS_THERE, MOST_ABOVE, MOST_UNBOUNDED = 3, 0.3, 0.5
-"""So many runs with a still larger batch size may take that share of all examples so far; more while the
-critical batch size has no upper end."""
+VERY_WIDE = 4.0
+"""High over low end at which a still larger batch size is tried even where it need not pay."""
+
+RUNS_THERE = 2
+MOST_ABOVE, MOST_TO_RESOLVE = 0.2, 0.4
+"""Share of all examples so far that these runs may take: where the batch size pays, and where it is needed."""
 
 FEWEST_STEPS = 10
 """A batch size that would be there sooner is not tried: its steps would say more of the restart than of it."""
@@ -51,17 +54,18 @@ def another_batch_size(course: Course, lines: dict[int, Line], leg: Sequence[Hea
     size = _larger(course, lines, fit, leg) or _smaller(course, lines, fit)
     if size is None:
         return None
-    centre, half = _expected_rate(course, known, size), math.sqrt(RATIO)
+    rate, half = _expected_rate(course, known, size), math.sqrt(RATIO)
     expected = fit.steps(size) if fit else _first_guess(known[course.batch_size], size)
-    rates = (centre / half, centre * half)
-    return heat_at(size, rates, course.seeds.search[:1], leg, expected)
+    if size > APART * course.batch_size:  # runs are dear there, and three batch sizes show how rates go on
+        return heat_at(size, (rate,), course.seeds.timing, leg, expected)
+    return heat_at(size, (rate / half, rate * half), course.seeds.search[:1], leg, expected)
 
 
 def _larger(
     course: Course, lines: dict[int, Line], fit: StepsCurve | None, leg: Sequence[HeatResult]
 ) -> int | None:
-    """The next larger batch size, where even the least critical batch size that is possible makes it pay, or
-    where the critical batch size may lie beyond all that were tried."""
+    """The next larger batch size, where the critical one may lie beyond all that were tried, or is not known
+    well and even the least that is possible makes it pay; and where it does not take too much of the trial."""
     top = max(lines)
     factors = (APART, NEXT) if top == course.batch_size else (NEXT,)
     size = next((top * factor for factor in factors if _can_be_judged(course, top * factor, fit)), None)
@@ -69,11 +73,23 @@ def _larger(
         return size
     if fit is None or len(lines) < 3:
         return None
-    low, high = fit.critical.low, fit.critical.high
-    saves = low is not None and training_cost.steps_factor(size, top, low) <= SAVES_STEPS
     share = RUNS_THERE * size * fit.steps(size) / sum(result.examples for result in leg)
-    affordable = share <= (MOST_UNBOUNDED if high is None else MOST_ABOVE)
-    return size if affordable and (saves or high is None) else None
+    return size if share <= _worth(fit, size, top, is_first=top == APART * course.batch_size) else None
+
+
+def _worth(fit: StepsCurve, size: int, top: int, *, is_first: bool) -> float:
+    """Share of all examples so far that runs with a still larger batch size may take."""
+    width, low = _width(fit), fit.critical.low
+    if math.isinf(width) or (is_first and width > VERY_WIDE):
+        return MOST_TO_RESOLVE
+    saves = low is not None and training_cost.steps_factor(size, top, low) <= SAVES_STEPS
+    return MOST_ABOVE if is_first and saves and width > WIDE_ENOUGH else 0.0
+
+
+def _width(fit: StepsCurve) -> float:
+    """High over low end of the critical batch size."""
+    low, high = fit.critical.low, fit.critical.high
+    return high / low if low and high else math.inf
 
 
 def _can_be_judged(course: Course, size: int, fit: StepsCurve | None) -> bool:
@@ -104,8 +120,7 @@ def more_seeds(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]
     known = _timed(lines)
     if len(known) < 2:
         return None
-    interval = fit_lines(known.values(), confidence=CONFIDENCE).critical
-    if interval.low and interval.high and interval.high / interval.low <= WIDE_ENOUGH:
+    if _width(fit_lines(known.values(), confidence=CONFIDENCE)) <= WIDE_ENOUGH:
         return None
     line = min(known.values(), key=lambda line: (len(line.log_steps), line.examples))
     if line.chosen is None or len(line.log_steps) >= MOST_RUNS:

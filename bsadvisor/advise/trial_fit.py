@@ -9,7 +9,7 @@ from statistics import mean
 from bsadvisor.advise.trial_lines import Line
 from bsadvisor.theory.steps_curve import StepsCurve, fit_steps_curve
 
-USUAL_SCATTER, USUAL_FREEDOM = 0.14, 8
+USUAL_SCATTER, USUAL_FREEDOM = 0.17, 8
 """Of log steps between seeds in other trials, and how many degrees of freedom that is worth: the handful of
 repeated runs of one trial says less of its own scatter than the others do together."""
 
