@@ -33,6 +33,9 @@ REMEMBERED = 1024
 STREAM_CHUNK = 32
 """Examples taken at a time from an IterableDataset that comes without a loader."""
 
+FIRST_BATCH = 4
+"""Examples looked at to see what a batch is like."""
+
 _MEND_DATA = "mend the data set, its transforms or its collate_fn"
 
 
@@ -82,6 +85,16 @@ def make_source(value: Any, *, code: UserCode, device: torch.device) -> DataSour
         f"the data is a {type(value).__name__}, not a Dataset, a DataLoader or an iterable of batches",
         "wrap it: data = TensorDataset(inputs, targets)",
     )
+
+
+def look_at(source: DataSource, *, what: str) -> Any:
+    """The first few examples, or the first one where there is no more."""
+    for size in (FIRST_BATCH, 1):
+        if source.size is None or size <= source.size:
+            batch = next(source.fetch([range(size)]), None)
+            if batch is not None:
+                return batch
+    raise DataError(f"{what} is empty: it yields no batch", "give at least a few hundred examples")
 
 
 def read_npz(path: Path) -> TensorDataset:

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from bsadvisor.errors import DataError, TargetError
+from bsadvisor.errors import TargetError
 from bsadvisor.random_state import random_state_kept, seed_everything
 from bsadvisor.target.anchor import PairInUse, find_independent_pair, find_pair
 from bsadvisor.target.batches import batch_length, tensors_in
 from bsadvisor.target.checkpoint import Checkpoint, load_weights, read_checkpoint
 from bsadvisor.target.checkpoint_files import sha256_of
-from bsadvisor.target.data import DataSource, make_source, read_npz
+from bsadvisor.target.data import DataSource, look_at, make_source, read_npz
 from bsadvisor.target.device import DTYPES, find_device, find_dtype
+from bsadvisor.target.heldout import load_heldout
 from bsadvisor.target.loss import Loss, choose_loss, token_counts
 from bsadvisor.target.names import (
     find_criterion,
@@ -35,9 +36,6 @@ from bsadvisor.target.user_code import UserCode
 from bsadvisor.values import Anchor, TargetDescription, TargetFacts, TargetRequest
 
 __all__ = ["Target", "load"]
-
-FIRST_BATCH = 4
-"""Examples looked at to see what a batch is like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +86,9 @@ def _load(
         dtype_given=dtype is not None,
         mixed=DTYPES[spec.autocast] if spec.autocast else None,
     )
-    data = _data(spec, code, device)
-    first_batch = _first_batch(data)
+    given = _given_data(spec, code)
+    data = make_source(given, code=code, device=device)
+    first_batch = look_at(data, what="the data")
     with surroundings.autocast():
         loss = _loss(spec, model, surroundings.prepare(first_batch), code)
     in_file = find_optimizer(code, spec.model)
@@ -130,6 +129,7 @@ def _load(
         surroundings=surroundings,
         code=code,
         training=training,
+        heldout=load_heldout(spec, code, device, training=given, first_batch=first_batch),
         judged=judged if judging else None,
     )
 
@@ -159,19 +159,9 @@ def _weights_dtype(parameters: dict[str, nn.Parameter]) -> torch.dtype:
     return next(iter(parameters.values())).dtype
 
 
-def _data(spec: TargetSpec, code: UserCode, device: torch.device) -> DataSource:
-    value = read_npz(spec.npz) if spec.npz else find_data(code, spec.model, named=spec.data)
-    return make_source(value, code=code, device=device)
-
-
-def _first_batch(data: DataSource) -> Any:
-    """A few examples, or as many as there are."""
-    for size in (FIRST_BATCH, 1):
-        if data.size is None or size <= data.size:
-            batch = next(data.fetch([range(size)]), None)
-            if batch is not None:
-                return batch
-    raise DataError("the data is empty: it yields no batch", "give at least a few hundred training examples")
+def _given_data(spec: TargetSpec, code: UserCode) -> Any:
+    """As the user keeps it."""
+    return read_npz(spec.npz) if spec.npz else find_data(code, spec.model, named=spec.data)
 
 
 def _loss(spec: TargetSpec, model: nn.Module, batch: Any, code: UserCode) -> Loss:

@@ -1,4 +1,4 @@
-"""What the user's file calls its model, data, loss and optimizer."""
+"""What the user's file calls its model, data, held-out data, loss and optimizer."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ def _unnamed_data(code: UserCode, file: PythonName) -> Any:
     if found is None:
         raise DataError(*no_data(module, file))
     return found
+
+
+def find_heldout(code: UserCode, file: PythonName, *, named: PythonName | None) -> Any:
+    """The held-out data under a given name, or `heldout` in the file; None where the file has none."""
+    found: Any = find_named(code, named) if named else getattr(code.load(file.file), "heldout", None)
+    if _is_function(found):
+        name = named.name if named and named.name else "heldout"
+        return _call(code, found, name, named or file, flag="heldout.loader in the YAML, ")
+    return None if isinstance(found, ModuleType) else found
 
 
 def find_loss(code: UserCode, file: PythonName) -> Any:

@@ -48,6 +48,8 @@ class TargetSpec:
     data: PythonName | None
     npz: Path | None
     """A file of arrays that holds the data instead."""
+    heldout: PythonName | None
+    heldout_npz: Path | None
     loss: PythonName | str | None
     """A function of the user's, or one of `CRITERIA`."""
     optimizer: OptimizerSpec | None
@@ -78,6 +80,7 @@ def _read_spec(request: TargetRequest) -> TargetSpec:
     folder = config.parent if config else here
     said_by = shown(config) if config else CONFIG_NAME
     data, npz = _data(request, settings.data, folder, said_by)
+    heldout, heldout_npz = _in_section(settings.heldout, folder, f"{said_by}: heldout")
     optimizer = _optimizer(request, settings.optimizer)
     rate_in_yaml = optimizer.settings.get("lr") if optimizer else None
     return TargetSpec(
@@ -86,6 +89,8 @@ def _read_spec(request: TargetRequest) -> TargetSpec:
         trust_checkpoint=request.trust_checkpoint,
         data=data,
         npz=npz,
+        heldout=heldout,
+        heldout_npz=heldout_npz,
         loss=_loss(request, settings, folder, said_by),
         optimizer=optimizer,
         batch_size=_said(request.batch_size, "--batch-size", settings.batch_size, config),
@@ -175,13 +180,20 @@ def _data(
 ) -> tuple[PythonName | None, Path | None]:
     if request.data is not None:
         return _existing_name(request.data, Path.cwd(), "--data"), None
+    return _in_section(section, folder, f"{said_by}: data")
+
+
+def _in_section(
+    section: DataSection | None, folder: Path, said_by: str
+) -> tuple[PythonName | None, Path | None]:
+    """A name in a Python file, or a file of arrays."""
     if section is None:
         return None, None
     if section.loader is not None:
-        return _existing_name(section.loader, folder, f"{said_by}: data.loader"), None
+        return _existing_name(section.loader, folder, f"{said_by}.loader"), None
     if section.format != "npz":
         raise UsageError(
-            f"{said_by}: data of format {section.format} is not read by this version",
+            f"{said_by} of format {section.format} is not read by this version",
             "give format: npz, or loader: model.py:NAME of a Dataset that reads it",
         )
     return None, folder / str(section.path)

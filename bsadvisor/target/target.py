@@ -13,6 +13,7 @@ from bsadvisor.errors import TargetError
 from bsadvisor.target.anchor import PairInUse
 from bsadvisor.target.batches import move
 from bsadvisor.target.data import DataSource
+from bsadvisor.target.heldout import HeldOut
 from bsadvisor.target.loss import Loss, counted_classes, label_counts
 from bsadvisor.target.training import Training
 from bsadvisor.target.user_code import UserCode
@@ -74,6 +75,8 @@ class Target:
     surroundings: Surroundings
     code: UserCode
     training: Training
+    heldout: HeldOut | None = None
+    """None: no held-out examples are known."""
     judged: PairInUse | None = None
     """The pair that `check` is asked about; the description's is then what it starts from."""
 

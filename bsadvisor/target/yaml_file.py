@@ -56,6 +56,7 @@ class YamlFile(Section):
     model: str | None = None
     checkpoint: str | None = None
     data: DataSection | None = None
+    heldout: DataSection | None = None
     loss: str | None = None
     optimizer: OptimizerSection | None = None
     batch_size: Count | None = None
@@ -69,6 +70,7 @@ class YamlFile(Section):
 _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): YamlFile,
     ("data",): DataSection,
+    ("heldout",): DataSection,
     ("optimizer",): OptimizerSection,
     ("hardware",): HardwareSection,
     ("check",): CheckSection,
