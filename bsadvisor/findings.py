@@ -175,6 +175,32 @@ _RULES = (
             "a lower-case name may be anything. It is pointed out where nothing else gives the number."
         ),
     ),
+    Rule(
+        code="BSA113",
+        severity="note",
+        title="The optimizer is not known",
+        message="{optimizer} is not known here: treated as Euclidean, like SGD",
+        remedy="if it does what a known one does, name that with --optimizer",
+        explanation=(
+            "An optimizer is recognised by its name or by what it keeps in its state (`exp_avg_sq`, "
+            "`square_avg`, row and column factors and the like, and nothing unfamiliar beside them). Of any "
+            "other it is not known what it does to the gradient: noise is measured without scaling, learning "
+            "rates are carried over by the rule for SGD, and no stability limit is given."
+        ),
+    ),
+    Rule(
+        code="BSA115",
+        severity="note",
+        title="Layers are rescaled by trust ratios",
+        message="{optimizer} rescales the step of every layer by a trust ratio, which is left out here",
+        remedy="read noise scales as those of the same optimizer without it; `bsadvisor trial` measures the real one",
+        explanation=(
+            "LARS and LAMB multiply the step of every layer by the norm of its weights over that of its update. "
+            "The second norm holds gradient noise and changes with the batch size, so it is no part of a fixed "
+            "geometry: noise is measured with what the optimizer does to each coordinate before, and no "
+            "stability limit is given."
+        ),
+    ),
     # --- 2xx: the measurement ---
     Rule(
         code="BSA201",

@@ -158,6 +158,12 @@ class OptimizerDetails:
     step: int | None = None
     """Optimizer steps taken so far, from the checkpoint's state."""
     state_loaded: bool = False
+    dampening: float = 0.0
+    """Share of each new gradient that SGD keeps out of its momentum."""
+    signed: bool = False
+    """It steps along the sign of its direction, as Lion does."""
+    trust_ratios: bool = False
+    """It rescales the step of every layer by the norm of its weights, as LAMB does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

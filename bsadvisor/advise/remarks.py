@@ -55,6 +55,7 @@ def about_target(target: TargetDescription, facts: TargetFacts) -> Iterator[Find
         )
     if target.optimizer is None:
         yield finding("BSA111")
+    yield from _about_optimizer(target)
     yield from _about_checkpoint(target, facts)
     if facts.sampler:
         yield finding("BSA109", sampler=facts.sampler)
@@ -64,6 +65,16 @@ def about_target(target: TargetDescription, facts: TargetFacts) -> Iterator[Find
         yield finding("BSA208", count=len(facts.frozen_parameters))
     for names in facts.tied_parameters:
         yield finding("BSA209", names=" = ".join(names))
+
+
+def _about_optimizer(target: TargetDescription) -> Iterator[Finding]:
+    about = target.optimizer_details
+    if about is None or target.optimizer is None:
+        return
+    if about.family == "other":
+        yield finding("BSA113", optimizer=target.optimizer)
+    if about.trust_ratios:
+        yield finding("BSA115", optimizer=target.optimizer)
 
 
 def _about_checkpoint(target: TargetDescription, facts: TargetFacts) -> Iterator[Finding]:

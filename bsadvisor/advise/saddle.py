@@ -110,7 +110,10 @@ def find_trap(
         slope=_debiased(escape.gradient), descent=-(escape.curvature.value or 0.0), noise=escape.noise
     )
     pair = Pair(
-        batch_size=batch_size, learning_rate=learning_rate, momentum=rule.momentum, scheme=rule.scheme
+        batch_size=batch_size,
+        learning_rate=rule.gradient_weight * learning_rate,
+        momentum=rule.momentum,
+        scheme=rule.scheme,
     )
     distance, rate = escape.distance, rule.amplification * learning_rate
     norm = gradient.own_squared_norm

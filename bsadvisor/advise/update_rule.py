@@ -20,11 +20,14 @@ class UpdateRule:
     """Of an adaptive optimizer's moving average of squared gradients."""
     knows_geometry: bool = True
     """False for an adaptive optimizer without its state: it can be run afresh, and no more."""
+    gradient_weight: float = 1.0
+    """Of each new gradient in the momentum: 1 less SGD's dampening."""
 
     @property
     def amplification(self) -> float:
         """Steady progress per step over that of plain gradient descent at the same learning rate."""
-        return 1 / (1 - self.momentum) if self.scheme in ("heavy_ball", "nesterov") else 1.0
+        gain = 1 / (1 - self.momentum) if self.scheme in ("heavy_ball", "nesterov") else 1.0
+        return gain * self.gradient_weight
 
 
 def update_rule(optimizer: OptimizerDetails | None) -> UpdateRule | None:
@@ -32,7 +35,9 @@ def update_rule(optimizer: OptimizerDetails | None) -> UpdateRule | None:
     if optimizer is None:
         return UpdateRule(scheme="gradient_descent", momentum=0.0)
     adaptive = optimizer.family == "adam"
-    if optimizer.family == "other" or (adaptive and not optimizer.state_loaded and optimizer.betas is None):
+    if optimizer.family == "other" or optimizer.signed or optimizer.trust_ratios:
+        return None
+    if adaptive and not optimizer.state_loaded and optimizer.betas is None:
         return None
     if adaptive and optimizer.betas is not None:
         first, second = optimizer.betas
@@ -42,7 +47,11 @@ def update_rule(optimizer: OptimizerDetails | None) -> UpdateRule | None:
     momentum = optimizer.momentum or 0.0
     if not momentum:
         return UpdateRule(scheme="gradient_descent", momentum=0.0)
-    return UpdateRule(scheme="nesterov" if optimizer.nesterov else "heavy_ball", momentum=momentum)
+    return UpdateRule(
+        scheme="nesterov" if optimizer.nesterov else "heavy_ball",
+        momentum=momentum,
+        gradient_weight=1 - optimizer.dampening,
+    )
 
 
 def full_batch_limit(curvature: Estimate | None, rule: UpdateRule | None) -> Estimate | None:
@@ -55,7 +64,7 @@ def full_batch_limit(curvature: Estimate | None, rule: UpdateRule | None) -> Est
 
 
 def _finite(rule: UpdateRule, curvature: float) -> float | None:
-    limit = learning_rate_limit(rule.scheme, curvature, rule.momentum)
+    limit = learning_rate_limit(rule.scheme, curvature, rule.momentum) / rule.gradient_weight
     return limit if math.isfinite(limit) else None
 
 
@@ -71,6 +80,7 @@ def limit_by_batch_size(
     top, trace = largest.value, curvature.trace.value if curvature.trace else None
 
     def limit(batch_size: int) -> float | None:
-        return mini_batch_limit(rule.scheme, top, trace or 0.0, batch_size, rule.momentum)
+        limit = mini_batch_limit(rule.scheme, top, trace or 0.0, batch_size, rule.momentum)
+        return limit / rule.gradient_weight
 
     return limit

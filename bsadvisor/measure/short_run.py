@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,8 @@ class Steps:
     weight_decay: float = 0.0
     decoupled: bool = False
     """Whether the decay shrinks the weights beside the update, as AdamW's does, and not within the gradient."""
+    relative_rates: Mapping[str, float] | None = None
+    """Of each parameter's group, against the learning rate; None: all have the same. Contained in D."""
 
 
 def short_run(
@@ -142,15 +144,18 @@ class _Update:
         """1 / D: the root of the second moments, freed of the bias of their start at zero."""
         self._epsilon = 0.0
         self.momentum = hessian.like.new_zeros(hessian.num_parameters)
+        self._rates: Tensor | float = 1.0
+        if steps.relative_rates is not None:
+            rates = {
+                name: torch.full_like(parameter, steps.relative_rates[name])
+                for name, parameter in hessian.problem.parameters.items()
+            }
+            self._rates = _joined(rates, hessian)
         diagonal = hessian.problem.preconditioner
         if diagonal is None and steps.second_beta is not None:  # an adaptive optimizer that begins afresh
             self._root, self._epsilon = hessian.like.new_zeros(hessian.num_parameters), EPSILON
         if diagonal is not None:
-            parts = [
-                diagonal[name].detach().to(hessian.like.dtype).reshape(-1)
-                for name in hessian.problem.parameters
-            ]
-            self._root = 1 / torch.cat(parts)
+            self._root = self._rates / _joined(diagonal, hessian)
 
     def __call__(self, gradient: Tensor) -> Tensor:
         self._taken += 1
@@ -168,9 +173,15 @@ class _Update:
             direction = gradient + beta * self.momentum
         elif scheme == "ema":
             direction = self.momentum / (1 - beta**self._taken)
-        return -self._steps.learning_rate * (
-            direction if self._root is None else direction / (self._root + self._epsilon)
-        )
+        scaled = direction if self._root is None else direction / (self._root + self._epsilon)
+        return -self._steps.learning_rate * self._rates * scaled
+
+
+def _joined(parts: Mapping[str, Tensor], hessian: Hessian) -> Tensor:
+    """(P,) of one tensor per parameter."""
+    return torch.cat(
+        [parts[name].detach().to(hessian.like.dtype).reshape(-1) for name in hessian.problem.parameters]
+    )
 
 
 def _losses(hessian: Hessian, batches: Sequence[Any]) -> Losses:

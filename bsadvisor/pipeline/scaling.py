@@ -103,7 +103,11 @@ class _Question:
         return next((row for row in rows if row.batch_size == batch_size), None)
 
     def _is_of_the_family(self) -> bool:
-        return self.report is not None and family_of(_name(self.report)) == self.details.family
+        if self.report is None:
+            return False
+        about = self.report.target.optimizer_details
+        known = about.family if about else family_of(_name(self.report))
+        return known == self.details.family
 
 
 def _missing(what: str, flag: str) -> UsageError:

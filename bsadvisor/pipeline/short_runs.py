@@ -57,7 +57,7 @@ class Trials:
         size = min(self.gradient.probe.micro_batch, self.batch_size)
         steps = Steps(
             scheme=self.rule.scheme,
-            learning_rate=self.learning_rate,
+            learning_rate=self.rule.gradient_weight * self.learning_rate,
             momentum=self.rule.momentum,
             second_beta=self.rule.second_beta,
             taken=details.step or 0 if details else 0,
@@ -66,6 +66,7 @@ class Trials:
             micro_batch=size,
             weight_decay=details.weight_decay or 0.0 if details else 0.0,
             decoupled=about.optimizer == "adamw",
+            relative_rates=self.session.target.relative_rates,
         )
         return short_run(
             self.session.target,

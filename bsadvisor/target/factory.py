@@ -122,6 +122,7 @@ def _load(
         data=data,
         parameters=parameters,
         preconditioner=optimizer.moments.preconditioner,
+        relative_rates=optimizer.moments.relative_rates,
         per_device_batch=_per_device_batch(parts),
         description=_describe(parts, device),
         facts=_facts(parts),

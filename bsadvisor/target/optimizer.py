@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from bsadvisor.errors import TargetError, UsageError
-from bsadvisor.target.optimizer_families import family_of
-from bsadvisor.target.second_moments import SecondMoments, find_second_moments
+from bsadvisor.target.optimizer_families import facts_of, family_of, family_of_kind, kind_of
+from bsadvisor.target.second_moments import SecondMoments, find_second_moments, rate_of, state_keys
 from bsadvisor.target.spec import OptimizerSpec
 from bsadvisor.target.user_code import UserCode
 from bsadvisor.values import OptimizerDetails
@@ -65,13 +65,19 @@ def describe_optimizer(
     if own is not None and named and named.name.lower() != _name_of(own):
         own = None
     saved_groups: Groups = saved["param_groups"] if saved else ()
-    name = named.name.lower() if named else _name_of(own) if own else _guess_name(saved_groups)
+    name = (
+        named.name.lower()
+        if named
+        else _name_of(own)
+        if own
+        else _guess_name(saved_groups, state_keys(None, saved))
+    )
     own_groups: Groups = own.param_groups if own else ()
     settings = _settings(name, named, own_groups, saved_groups)
     moments = find_second_moments(name, model, own, saved)
     return OptimizerInUse(
         name=name,
-        details=_details(name, settings, _step(saved), moments.state == "loaded"),
+        details=_details(name, settings, _step(saved), moments),
         own_rate=_rate(own_groups),
         saved_rate=_rate(saved_groups),
         moments=moments,
@@ -98,18 +104,29 @@ def _name_of(optimizer: Optimizer) -> str:
     return type(optimizer).__name__.lower()
 
 
-def _guess_name(groups: Groups) -> str | None:
-    """By the settings that only one optimizer of torch has."""
+_TELLING = {
+    "momentum_decay": "nadam",
+    "nesterov": "sgd",
+    "centered": "rmsprop",
+    "lr_decay": "adagrad",
+    "beta2_decay": "adafactor",
+    "clip_threshold": "adafactor",
+}
+"""Settings that only one optimizer has."""
+
+
+def _guess_name(groups: Groups, state: Sequence[str] = ()) -> str | None:
+    """By its settings, else by what it keeps."""
     keys = set(groups[0]) if groups else set()
-    if "momentum_decay" in keys:
-        return "nadam"
     if "amsgrad" in keys:
         return "adamw" if groups[0].get("decoupled_weight_decay") else "adam"
-    if "nesterov" in keys:
-        return "sgd"
-    if "centered" in keys:
-        return "rmsprop"
-    return "adagrad" if "lr_decay" in keys else None
+    told = next((name for key, name in _TELLING.items() if key in keys), None)
+    if told is not None or not groups:
+        return told
+    if kind_of(None, state) == "adam" and "betas" in keys and "decoupled_weight_decay" in keys:
+        return "radam"
+    kinds = {"adam": "adam", "adamax": "adamax", "sign": "lion"}
+    return kinds.get(kind_of(None, state) or "") if "betas" in keys else None
 
 
 def _settings(name: str | None, named: OptimizerSpec | None, own: Groups, saved: Groups) -> dict[str, Any]:
@@ -153,25 +170,27 @@ def optimizer_classes() -> dict[str, Callable[..., Optimizer]]:
 
 
 def _details(
-    name: str | None, settings: Mapping[str, Any], step: int | None, state_loaded: bool
+    name: str | None, settings: Mapping[str, Any], step: int | None, moments: SecondMoments
 ) -> OptimizerDetails | None:
     if name is None and not settings:
         return None
     betas = settings.get("betas")
     return OptimizerDetails(
-        family=family_of(name),
+        family=family_of_kind(moments.kind),
         betas=(float(betas[0]), float(betas[1])) if betas else None,
         momentum=_float(settings.get("momentum")),
         nesterov=bool(settings.get("nesterov")),
         weight_decay=_float(settings.get("weight_decay")),
         epsilon=_float(settings.get("eps")),
         step=step,
-        state_loaded=state_loaded,
+        state_loaded=moments.state == "loaded",
+        dampening=_float(settings.get("dampening")) or 0.0,
+        **facts_of(name, moments.kind),
     )
 
 
 def _step(saved: Mapping[str, Any] | None) -> int | None:
-    states = saved["state"].values() if saved else ()
+    states = [*saved["state"].values(), *saved["param_groups"]] if saved else ()
     steps = [int(state["step"]) for state in states if isinstance(state, Mapping) and "step" in state]
     return max(steps, default=None)
 
@@ -179,9 +198,7 @@ def _step(saved: Mapping[str, Any] | None) -> int | None:
 def _rate(groups: Groups) -> Rate | None:
     """The largest of several groups: layer-wise decay and the like state the others relative to it."""
     rates = [
-        Rate(peak=float(group.get("initial_lr", group["lr"])), now=float(group["lr"]))
-        for group in groups
-        if "lr" in group
+        Rate(peak=rate_of(group), now=float(group["lr"])) for group in groups if group.get("lr") is not None
     ]
     return max(rates, key=lambda rate: rate.peak, default=None)
 

@@ -77,6 +77,8 @@ class Target:
     training: Training
     heldout: HeldOut | None = None
     """None: no held-out examples are known."""
+    relative_rates: dict[str, float] | None = None
+    """Learning rate of each parameter over the main one, where its groups have different ones."""
     judged: PairInUse | None = None
     """The pair that `check` is asked about; the description's is then what it starts from."""
 

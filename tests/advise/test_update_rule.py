@@ -34,12 +34,30 @@ ADAM = OptimizerDetails(family="adam", betas=(0.9, 0.95), state_loaded=True)
         ),
         (replace(ADAM, state_loaded=False, betas=None), None),
         (OptimizerDetails(family="other", betas=(0.9, 0.99), state_loaded=True), None),
+        (replace(ADAM, signed=True), None),
+        (replace(ADAM, trust_ratios=True), None),
+        (
+            OptimizerDetails(family="sgd", momentum=0.9, dampening=0.9),
+            UpdateRule(scheme="heavy_ball", momentum=0.9, gradient_weight=1 - 0.9),
+        ),
     ],
 )
 def test_every_optimizer_has_its_update_rule(
     details: OptimizerDetails | None, expected: UpdateRule | None
 ) -> None:
     assert update_rule(details) == expected
+
+
+def test_dampening_as_large_as_the_momentum_makes_sgd_an_average_of_gradients() -> None:
+    damped = update_rule(OptimizerDetails(family="sgd", momentum=0.9, dampening=0.9))
+    average = UpdateRule(scheme="ema", momentum=0.9)
+    assert damped is not None
+    assert damped.amplification == pytest.approx(1.0)
+    for found, wanted in (
+        (full_batch_limit(within(2.0, 1.0), rule) for rule in (damped, average)),
+        (limit_by_batch_size(curvature(), rule)(8) for rule in (damped, average)),
+    ):
+        assert getattr(found, "value", found) == pytest.approx(getattr(wanted, "value", wanted))
 
 
 @pytest.mark.parametrize(

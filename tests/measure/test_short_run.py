@@ -129,6 +129,44 @@ def test_adam_goes_on_from_the_second_moments_and_the_step_count_of_its_checkpoi
     assert found.loss_drop.value == pytest.approx(drop_of(net, steps, adam), rel=1e-5)
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_groups_step_at_their_own_learning_rates(adaptive: bool) -> None:
+    """They are contained in D, and the second moments of a group do not see its rate."""
+    rate, taken, eps = 3e-3, 7, 1e-12
+    net = Net(mlp(), table())
+    weights = list(net.parameters.values())
+    groups: Any = [{"params": weights[:2], "lr": rate / 10}, {"params": weights[2:]}]
+    made: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW if adaptive else torch.optim.SGD
+    settings: Any = {"betas": (0.0, SECOND), "eps": eps, "weight_decay": 0.0} if adaptive else {}
+    optimizer = made(groups, lr=rate, **settings)
+    for batch in Sampler(net.data, seed=0).random(taken, 16, 9):
+        optimizer.zero_grad()
+        net.loss(batch).backward()
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    rates = {name: 0.1 if number < 2 else 1.0 for number, name in enumerate(net.parameters)}
+    net.preconditioner = {  # type: ignore[assignment]
+        name: rates[name]
+        / (
+            (optimizer.state[part]["exp_avg_sq"] / (1 - SECOND**taken)).sqrt()
+            if adaptive
+            else part.detach() ** 0
+        )
+        for name, part in net.parameters.items()
+    }
+    steps = replace(
+        SGD,
+        scheme="ema" if adaptive else "gradient_descent",
+        learning_rate=rate,
+        second_beta=SECOND if adaptive else None,
+        taken=taken,
+        relative_rates=rates,
+    )
+    found = run(net, steps)
+    assert found is not None
+    assert found.loss_drop.value == pytest.approx(drop_of(net, steps, optimizer), rel=1e-5)
+
+
 def test_a_frozen_preconditioner_with_bias_corrected_momentum_is_followed() -> None:
     net = Net(mlp(), table())
     scale = {name: torch.full_like(weights, 0.5) for name, weights in net.parameters.items()}
