@@ -1,7 +1,7 @@
 """The checkpoints: real runs on real data, stopped early or in the middle.
 
 `design` cases were used while the method was made; `test` cases were not, until they were judged once.
-`sealed` cases came after that, and the two that had no truth yet moved there. Texts and MNIST are read from
+`sealed` cases came after that, and the two that had no truth yet moved there; `fresh` ones after these. Texts and MNIST are read from
 the folder that `BSADVISOR_DATA` names; without it only the digits remain.
 """
 
@@ -23,7 +23,7 @@ from tests.benchmarks.tasks import CharTransformer, digits
 
 Parameters = Iterable[nn.Parameter]
 Rows = tuple[Tensor, Tensor]
-Split = Literal["design", "test", "sealed"]
+Split = Literal["design", "test", "sealed", "fresh"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,5 +442,88 @@ CASES = (
         steps=80,
         horizon=120,
         batch_size=16,
+    ),
+    Case(
+        name="softmax-digits-adamw-early",
+        split="fresh",
+        model=_softmax(64),
+        data=digits,
+        optimizer="adamw",
+        learning_rate=1e-2,
+        steps=40,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-mnist-momentum-mid",
+        split="fresh",
+        model=_softmax(196),
+        data=_mnist,
+        optimizer="momentum",
+        learning_rate=0.05,
+        steps=150,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-digits-sgd-early",
+        split="fresh",
+        model=_mlp(64, 32, 10, activation=nn.Tanh),
+        data=digits,
+        optimizer="sgd",
+        learning_rate=0.5,
+        steps=40,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-digits-adamw-early",
+        split="fresh",
+        model=_mlp(64, 48, 48, 10),
+        data=digits,
+        optimizer="adamw",
+        learning_rate=3e-3,
+        steps=50,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="mlp-mnist-adamw-mid",
+        split="fresh",
+        model=_mlp(196, 32, 10),
+        data=_mnist,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        steps=150,
+        horizon=150,
+        batch_size=64,
+    ),
+    Case(
+        name="mlp-noisy-digits-momentum-early",
+        split="fresh",
+        model=_mlp(64, 32, 10),
+        data=_noisy_digits,
+        optimizer="momentum",
+        learning_rate=0.03,
+        steps=60,
+        horizon=200,
+        batch_size=16,
+    ),
+    Case(
+        name="convnet-digits-nesterov-mid",
+        split="fresh",
+        model=_conv_net(8, 6),
+        data=digits,
+        optimizer="nesterov",
+        learning_rate=0.02,
+        steps=150,
+        horizon=150,
+    ),
+    Case(
+        name="convnet-mnist-sgd-early",
+        split="fresh",
+        model=_conv_net(14, 4),
+        data=_mnist,
+        optimizer="sgd",
+        learning_rate=0.2,
+        steps=60,
+        horizon=150,
     ),
 )

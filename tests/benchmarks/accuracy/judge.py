@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from bsadvisor.measure.trial_ground import trial_ground
 from bsadvisor.target.factory import load
 from bsadvisor.theory.steps_curve import StepsCurve, fit_steps_curve
 from bsadvisor.values import ProbeSettings, Report, TargetRequest, TrialSettings
-from tests.benchmarks.accuracy.cases import Case, available, checkpoint
+from tests.benchmarks.accuracy.cases import Case, Split, available, checkpoint
 from tests.benchmarks.accuracy.truth import RESULTS as TRUTHS
 from tests.benchmarks.accuracy.truth import Bench, target_of
 
@@ -240,7 +240,7 @@ def _text(number: float | None, digits: int = 0) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--split", choices=["design", "test", "sealed"], default="test")
+    parser.add_argument("--split", choices=get_args(Split), default="test")
     parser.add_argument("--case", action="append", help="only these")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--coverage", action="store_true", help="only B_crit and its interval")

@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from bsadvisor.pipeline.checking import CheckSettings, check_report
 from bsadvisor.values import CheckVerdict, Report, TargetRequest
-from tests.benchmarks.accuracy.cases import available
+from tests.benchmarks.accuracy.cases import Split, available
 from tests.benchmarks.accuracy.judge import trial_report
 from tests.benchmarks.accuracy.truth import RESULTS as TRUTHS
 
@@ -91,7 +91,7 @@ def table(basis: str, found: Sequence[Judged]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--split", choices=["design", "test", "sealed"], default="test")
+    parser.add_argument("--split", choices=get_args(Split), default="test")
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
