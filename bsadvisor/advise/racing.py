@@ -55,8 +55,8 @@ def next_heat(course: Course, results: Sequence[HeatResult]) -> Heat | None:
             return heat
     return (
         another_batch_size(course, lines, leg)
-        or more_seeds(course, lines, leg)
         or balanced(course, lines, leg)
+        or more_seeds(course, lines, leg)
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from bsadvisor.advise.measured_rates import expected_rate
+from bsadvisor.advise.racing_allowance import is_affordable
 from bsadvisor.advise.racing_course import CONFIDENCE, RATIO, Course, heat_at
 from bsadvisor.advise.trial_fit import fit_lines
 from bsadvisor.advise.trial_lines import Line
@@ -31,15 +32,8 @@ WIDE_ENOUGH = 2.5
 MOST_RUNS = 6
 """With the chosen rate of one batch size."""
 
-MORE_SEEDS = 0.35
-"""Share of all examples that may go to further seeds."""
-
 VERY_WIDE = 4.0
 """High over low end at which a still larger batch size is tried even where it need not pay."""
-
-RUNS_THERE = 2
-MOST_ABOVE, MOST_TO_RESOLVE = 0.2, 0.4
-"""Share of all examples so far that these runs may take: where the batch size pays, and where it is needed."""
 
 FEWEST_STEPS = 10
 """A batch size that would be there sooner is not tried: its steps would say more of the restart than of it."""
@@ -51,39 +45,46 @@ def another_batch_size(course: Course, lines: dict[int, Line], leg: Sequence[Hea
     if len(lines) >= MOST_BATCH_SIZES or course.batch_size not in known:
         return None
     fit = fit_lines(known.values(), confidence=CONFIDENCE) if len(known) > 1 else None
-    size = _larger(course, lines, fit, leg) or _smaller(course, lines, fit)
-    if size is None:
+    size = _larger(course, lines, fit) or _smaller(course, lines, fit)
+    if size is not None:
+        rate, half = _expected_rate(course, known, size), math.sqrt(RATIO)
+        expected = fit.steps(size) if fit else _first_guess(known[course.batch_size], size)
+        return heat_at(size, (rate / half, rate * half), course.seeds.search[:1], leg, expected)
+    return _still_larger(course, lines, leg) if len(lines) > 2 else None
+
+
+def _larger(course: Course, lines: dict[int, Line], fit: StepsCurve | None) -> int | None:
+    """The first batch size above the one in use."""
+    if max(lines) > course.batch_size:
         return None
-    rate, half = _expected_rate(course, known, size), math.sqrt(RATIO)
-    expected = fit.steps(size) if fit else _first_guess(known[course.batch_size], size)
-    if size > APART * course.batch_size:  # runs are dear there, and three batch sizes show how rates go on
-        return heat_at(size, (rate,), course.seeds.timing, leg, expected)
-    return heat_at(size, (rate / half, rate * half), course.seeds.search[:1], leg, expected)
+    sizes = (course.batch_size * factor for factor in (APART, NEXT))
+    return next((size for size in sizes if _can_be_judged(course, size, fit)), None)
 
 
-def _larger(
-    course: Course, lines: dict[int, Line], fit: StepsCurve | None, leg: Sequence[HeatResult]
-) -> int | None:
-    """The next larger batch size, where the critical one may lie beyond all that were tried, or is not known
-    well and even the least that is possible makes it pay; and where it does not take too much of the trial."""
-    top = max(lines)
-    factors = (APART, NEXT) if top == course.batch_size else (NEXT,)
-    size = next((top * factor for factor in factors if _can_be_judged(course, top * factor, fit)), None)
-    if size is None or top == course.batch_size:
-        return size
-    if fit is None or len(lines) < 3:
+def _still_larger(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Heat | None:
+    """Twice the largest, where the critical batch size may lie beyond all that were tried, or is not known
+    well and even the least that is possible makes it pay. Runs are dear there, and the batch sizes so far
+    show how rates go on: no search."""
+    known = _timed(lines)
+    fit, top = fit_lines(known.values(), confidence=CONFIDENCE), max(lines)
+    size = top * NEXT
+    pays = _pays(fit, size, top, is_first=top == APART * course.batch_size)
+    if not pays or not _can_be_judged(course, size, fit):
         return None
-    share = RUNS_THERE * size * fit.steps(size) / sum(result.examples for result in leg)
-    return size if share <= _worth(fit, size, top, is_first=top == APART * course.batch_size) else None
+    seeds = course.seeds.timing
+    while seeds and not is_affordable(course.batch_size, fit, leg, len(seeds) * size * fit.steps(size)):
+        seeds = seeds[:-1]
+    rate = _expected_rate(course, known, size)
+    return heat_at(size, (rate,), seeds, leg, fit.steps(size)) if seeds else None
 
 
-def _worth(fit: StepsCurve, size: int, top: int, *, is_first: bool) -> float:
-    """Share of all examples so far that runs with a still larger batch size may take."""
+def _pays(fit: StepsCurve, size: int, top: int, *, is_first: bool) -> bool:
+    """Whether runs with a still larger batch size would tell something."""
     width, low = _width(fit), fit.critical.low
     if math.isinf(width) or (is_first and width > VERY_WIDE):
-        return MOST_TO_RESOLVE
+        return True
     saves = low is not None and training_cost.steps_factor(size, top, low) <= SAVES_STEPS
-    return MOST_ABOVE if is_first and saves and width > WIDE_ENOUGH else 0.0
+    return is_first and saves and width > WIDE_ENOUGH
 
 
 def _width(fit: StepsCurve) -> float:
@@ -120,21 +121,17 @@ def more_seeds(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]
     known = _timed(lines)
     if len(known) < 2:
         return None
-    if _width(fit_lines(known.values(), confidence=CONFIDENCE)) <= WIDE_ENOUGH:
+    fit = fit_lines(known.values(), confidence=CONFIDENCE)
+    if _width(fit) <= WIDE_ENOUGH:
         return None
     line = min(known.values(), key=lambda line: (len(line.log_steps), line.examples))
     if line.chosen is None or len(line.log_steps) >= MOST_RUNS:
         return None
-    spent = sum(result.examples for result in leg)
-    if sum(result.examples for result in leg if _is_another_seed(result.heat)) > MORE_SEEDS * spent:
+    if not is_affordable(course.batch_size, fit, leg, line.examples):
         return None
     used = {run.seed for run in line.runs if run.learning_rate == line.chosen}
     seed = next(seed for seed in course.seeds.all_timing if seed not in used)
     return heat_at(line.batch_size, (line.chosen,), (seed,), leg, math.exp(mean(line.log_steps)))
-
-
-def _is_another_seed(heat: Heat) -> bool:
-    return len(heat.learning_rates) == len(heat.seeds) == 1
 
 
 def _timed(lines: dict[int, Line]) -> dict[int, Line]:

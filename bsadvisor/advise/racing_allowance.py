@@ -1,0 +1,39 @@
+"""What a trial may cost: a tenth of the grid search that it replaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bsadvisor.theory.steps_curve import StepsCurve
+from bsadvisor.theory.training_cost import steps_over_minimum
+from bsadvisor.values import HeatResult
+
+SHARE, TO_RESOLVE = 0.1, 0.13
+"""Of the examples of the grid; the latter while the critical batch size has no upper end."""
+
+DOUBLINGS = range(-3, 5)
+"""Of the batch size in use: those of the grid."""
+
+RUNS = 7 * 3 * 1.3
+"""At each of them: learning rates a factor 1.5 apart, seeds, and what rates beside the best take longer."""
+
+
+def is_affordable(batch_size: int, fit: StepsCurve, leg: Sequence[HeatResult], examples: float) -> bool:
+    """Whether so many more examples keep the trial within its share of a grid search.
+
+    Args:
+        batch_size: in use.
+        fit: through the batch sizes that were timed.
+        leg: the heats so far.
+        examples: of the heat that is thought of.
+    """
+    share = SHARE if fit.critical.high is not None else TO_RESOLVE
+    spent = sum(result.examples for result in leg)
+    return spent + examples <= share * _grid(batch_size, fit)
+
+
+def _grid(batch_size: int, fit: StepsCurve) -> float:
+    """Examples of the grid search, about."""
+    critical, minimum = fit.trusted
+    sizes = [batch_size * 2.0**doubling for doubling in DOUBLINGS]
+    return RUNS * sum(size * minimum * steps_over_minimum(size, critical) for size in sizes)
