@@ -411,6 +411,80 @@ _RULES = (
             "therefore compared with differences of gradients on a few examples first."
         ),
     ),
+    Rule(
+        code="BSA230",
+        severity="note",
+        title="Most of the gradient noise is dropout's",
+        message="{share:.0%} of the gradient noise is that of dropout masks, not of the data",
+        remedy="a lower dropout rate asks for smaller batches: at this gradient, about {factor:.2g}x without any",
+        explanation=(
+            "The same micro-batches were measured under two masks each. Their difference is the masks' part "
+            "of tr(Sigma); what is left is that of the data. Masks that are drawn for each example average "
+            "away as 1/B like the data does, so both count in the noise scale. Dropout is also a regularizer, "
+            "which is a reason of its own for a rate, and no batch size replaces it."
+        ),
+    ),
+    Rule(
+        code="BSA231",
+        severity="warning",
+        title="Dropout masks are shared by a batch",
+        message="masks are shared by a batch: from B = {batch_size:,.0f} on, more than half of the noise does not fall with B",
+        remedy="draw a mask for each example; or split the batch: each pass of an accumulation has masks of its own",
+        explanation=(
+            "The variance of a micro-batch's gradient over its masks was measured at two sizes. It falls as 1/b "
+            "where every example has masks of its own. Here a part of it stays, because one mask serves the "
+            "whole batch (dropped weights or layers, a mask broadcast over examples). The noise scale is then "
+            "that of micro-batches of the size measured, and the steps of large batches are optimistic. Certain "
+            "to 99.9 %; a smaller floor may have gone unseen, see `floor_batch_size`."
+        ),
+    ),
+    Rule(
+        code="BSA232",
+        severity="warning",
+        title="Dropout that drops everything",
+        message="dropout with a rate of 1 in {names}: nothing gets through",
+        remedy="give it a rate below 1; a rate is the probability to drop, not to keep",
+        explanation=(
+            "Every forward pass calls dropout with p = 1, which sets all of its input to zero: what comes "
+            "before gets no gradient from there."
+        ),
+    ),
+    Rule(
+        code="BSA233",
+        severity="info",
+        title="What another batch size does to dropout",
+        message="B = {batch_size:,} at η = {learning_rate:.2g}: dropout's noise in the weights times {noise:.2g}, its ridge as now",
+        remedy="nothing to do; if dropout's noise is what regularizes, keep η / B",
+        explanation=(
+            "Dropout does two things. On average over masks it penalizes weights like a ridge, with a strength "
+            "that depends on rate and inputs alone, on neither learning rate nor batch size. And its masks "
+            "shake the weights, with a variance proportional to eta / B as all gradient noise. Raising B alone "
+            "removes from the second and leaves the first; raising eta with it in proportion leaves both."
+        ),
+    ),
+    Rule(
+        code="BSA234",
+        severity="note",
+        title="Most of the gradient noise is the augmentation's",
+        message="{share:.0%} of the gradient noise is that of augmentation, not of the examples",
+        remedy="nothing to do: it falls with B as the rest; the data set is larger than its number of examples says",
+        explanation=(
+            "The same examples were fetched twice and came with other numbers. The difference of their gradients "
+            "is the augmentation's part of tr(Sigma). It does not vanish when all examples are in a batch, so "
+            "the noise scale of the finite training set is an underestimate."
+        ),
+    ),
+    Rule(
+        code="BSA235",
+        severity="note",
+        title="Dropout was not told from data",
+        message="how much of the noise is dropout's or augmentation's was not measured: {reason}",
+        remedy="nothing else depends on it: the noise scale has both in it; a longer --time-budget may do",
+        explanation=(
+            "Some micro-batches have to be measured again under other masks or augmentations. That is done in "
+            "no more time than the gradient took, within the time budget, and where two gradients fit in memory."
+        ),
+    ),
     # --- 3xx: the advice ---
     Rule(
         code="BSA301",

@@ -243,6 +243,8 @@ class SecondsPerPhase:
     load: float | None = None
     gradient: float | None = None
     line_search: float | None = None
+    dropout: float | None = None
+    """Telling the noise of dropout and augmentation from that of the data."""
     curvature: float | None = None
     hardware: float | None = None
     trial: float | None = None
@@ -282,6 +284,24 @@ class AssumptionFacts:
     """Why the curvature could not be measured."""
     curvature_by_differences: str | None = None
     """Why exact products with the Hessian were not used."""
+    random_forward: bool = False
+    """The loss of a batch changes when it is computed again with other random numbers."""
+    augmented: bool = False
+    """The same examples, fetched again, are other tensors."""
+    dropout: tuple[KeepProbability, ...] = ()
+    """Every call of a dropout function in a forward pass, by the module that makes it; each once."""
+    dropout_problem: str | None = None
+    """Why the noise of dropout and augmentation could not be told from that of the data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepProbability:
+    """A place in the model that drops activations in training mode."""
+
+    name: str
+    """Of the module."""
+    keep: float
+    """Probability that a unit is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +350,55 @@ class UpdateNoise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DropoutRidge:
+    """What dropout before a linear layer adds to the loss: a penalty on its weights that no batch size changes.
+
+    For half the squared error of one output it is  strength_j w_j^2 / 2  summed over the features j, with
+    strength_j = (1 - keep) / keep times E x_j^2; else to first order, times the loss's curvature in the output.
+    """
+
+    name: str
+    """Of the linear layer."""
+    keep: float
+    strength: Estimate
+    """Mean of strength_j over the features: what weight decay would have to be."""
+    learning_rate_factor: Estimate
+    """The layer's stable learning rate over that without dropout, where its inputs and outputs are independent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropoutStats:
+    """Where tr(Sigma) comes from: data, augmentation and dropout masks; traces are per example."""
+
+    data_trace: Estimate
+    """Of the examples, each averaged over its masks and augmentations."""
+    mask_trace: Estimate | None
+    """Of the masks, or of whatever else is random in the forward pass; null: nothing is. With masks that a
+    batch shares, `micro_batch_size` times the variance of a micro-batch's gradient over them."""
+    augmentation_trace: Estimate | None
+    """Of the augmentation, averaged over masks; null: the same examples are the same tensors."""
+    mask_share: Estimate | None
+    """Of tr(Sigma)."""
+    augmentation_share: Estimate | None
+    masks: Literal["per_example", "shared", "unknown"] | None
+    """Whether a mask is shared by the examples of a batch; `per_example` where no floor is seen far above today's B."""
+    mask_floor: Estimate | None
+    """Part of tr Var(g_B) that stays however large the batch: with masks of its own for each example, 0."""
+    floor_batch_size: Estimate | None
+    """Batch size at which the floor is half of the noise; only the low end where there may be none."""
+    averaged_away: Estimate | None
+    """Share of the mask noise at the batch size in use that falls as 1/B."""
+    keep_probabilities: tuple[KeepProbability, ...]
+    ridges: tuple[DropoutRidge, ...]
+    """Of every linear layer whose input comes straight from dropout."""
+    micro_batches: int
+    micro_batch_size: int
+    """On which traces were measured, each with two masks."""
+    small_micro_batch_size: int | None
+    """Of as many others, for the floor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GradientStats:
     """The gradient and its noise: the section `gradient` of the report."""
 
@@ -356,7 +425,8 @@ class GradientStats:
     groups: tuple[GroupStats, ...]
     left_out: tuple[str, ...]
     """Trainable parameters that received no gradient."""
-    dropout: None = None
+    dropout: DropoutStats | None = None
+    """Null where nothing is random but the choice of examples."""
     examples_for_precision: int | None = None
     """Forecast of the examples that the asked precision takes; None once it is reached."""
 

@@ -5,14 +5,16 @@ The noisy quadratic itself ships with the package, because `bsadvisor selftest` 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bsadvisor.measure.gradients import GradientProbe
-from bsadvisor.measure.known_answers import NoisyQuadratic
+from bsadvisor.measure.known_answers import NoisyQuadratic, Table
 from bsadvisor.measure.sampler import Sampler
 
 
@@ -78,6 +80,46 @@ class BentQuadratic(NoisyQuadratic):
         square = torch.randn(self.examples, size, size, generator=generator)
         bends = self.bending * (square + square.mT) / 2
         return torch.cat([super()._draw(), bends.flatten(1)], dim=1)
+
+
+@dataclass(kw_only=True)
+class ShakenQuadratic(NoisyQuadratic):
+    """Its gradient has more noise than that of the data: Hw + x + augmentation + mask.
+
+    Args:
+        augmentation: deviation of what every fetch of an example adds to each coordinate of x.
+        mask: deviation of what every forward pass adds, for each example by itself.
+        shared: deviation of what it adds to all examples of a batch alike.
+    """
+
+    augmentation: float = 0.0
+    mask: float = 0.0
+    shared: float = 0.0
+
+    def loss(self, batch: Tensor, *, full_precision: bool = False) -> Tensor:
+        w = self.parameters["position"]
+        own = self.mask * torch.randn(batch.shape).mean(0)
+        return super().loss(batch) + (own + self.shared * torch.randn(len(w))) @ w
+
+    @cached_property
+    def data(self) -> Table:
+        return ShakenTable(self._draw(), self.augmentation)
+
+    def trace(self, deviation: float) -> float:
+        """Of an isotropic covariance."""
+        return deviation**2 * len(self.position)
+
+
+class ShakenTable(Table):
+    """Every fetch of a row is another one."""
+
+    def __init__(self, examples: Tensor, deviation: float) -> None:
+        super().__init__(examples)
+        self._deviation = deviation
+
+    def fetch(self, groups: Sequence[Sequence[int]]) -> Iterator[Any]:
+        for rows in super().fetch(groups):
+            yield rows + self._deviation * torch.randn(rows.shape) if self._deviation else rows
 
 
 def bent_quadratic(kind: str, **options: Any) -> BentQuadratic:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from bsadvisor.errors import TargetError
+from bsadvisor.measure.dropout_calls import dropout_watched
 from bsadvisor.measure.gradients import gradients_of
 from bsadvisor.measure.preserve import preserved
 from bsadvisor.measure.problem import Problem
@@ -22,6 +23,9 @@ QUARTER = 4
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Relative differences of a loss that mean nothing, by the weights' type."""
 
+REPEATED = 1e-5
+"""Relative difference of a loss that is computed twice, at most."""
+
 MASK_NOISE_FACTOR = 4.0
 """A change of partners counts when it moves the loss this much more than new dropout masks do."""
 
@@ -29,7 +33,7 @@ Reduction = Literal["mean", "sum", "token_mean"]
 
 
 def check_assumptions(problem: Problem, sampler: Sampler, *, seed: int) -> AssumptionFacts:
-    """How the loss reduces, whether examples couple, whether the forward pass repeats.
+    """How the loss reduces, whether examples couple, whether the forward pass repeats, and what else is random.
 
     Raises:
         TargetError: the loss depends on no parameter.
@@ -47,11 +51,17 @@ def check_assumptions(problem: Problem, sampler: Sampler, *, seed: int) -> Assum
         coupling, size = _coupling(problem, joint, reduction, seed)
         if coupling == "other" and reduction == "sum":
             reduction = "mean"  # A coupled loss can grow with the batch without being a sum over it.
+        with dropout_watched(problem.model) as seen:
+            first = _loss_value(problem, joint[0], seed)
+        again, other = (_loss_value(problem, joint[0], mask_seed) for mask_seed in (seed, seed + 1))
         return AssumptionFacts(
             loss_reduction=reduction,
             coupling=coupling,
             coupling_size=size,
-            repeatable=_repeatable(problem, joint[0], seed),
+            repeatable=abs(again - first) <= REPEATED * abs(first),
+            random_forward=_spread([first, again, other]) > REPEATED * abs(first),
+            augmented=_augmented(problem, sampler, range(QUARTER), seed),
+            dropout=seen.keep_probabilities,
         )
 
 
@@ -131,9 +141,26 @@ def _weighted_loss(problem: Problem, batch: Any, reduction: Reduction, seed: int
     return loss * (1 if weight is None else weight)
 
 
-def _repeatable(problem: Problem, batch: Any, seed: int) -> bool:
-    first, second = (_loss_value(problem, batch, seed) for _ in range(2))
-    return abs(first - second) <= 1e-5 * abs(first)
+def _augmented(problem: Problem, sampler: Sampler, group: Sequence[int], seed: int) -> bool:
+    """Whether the same examples come with other numbers; a stream's cannot be fetched anew."""
+    if problem.data.size is None:
+        return False
+    fetched = []
+    for draw in range(2):
+        seed_everything(seed + draw)
+        fetched += sampler.check([group])
+    return not _alike(*fetched)
+
+
+def _alike(first: Any, second: Any) -> bool:
+    """Whether all tensors in two batches are equal; what is neither tensor nor container counts as equal."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.shape == second.shape and bool(torch.isclose(first, second, equal_nan=True).all())
+    if isinstance(first, Mapping):
+        return first.keys() == second.keys() and all(_alike(first[name], second[name]) for name in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(_alike, first, second))
+    return True
 
 
 def _loss_value(problem: Problem, batch: Any, seed: int) -> float:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from bsadvisor import __version__
 from bsadvisor.advise import remarks
 from bsadvisor.advise.critical import predict_critical_batch_size
+from bsadvisor.advise.dropout_remarks import about_dropout
 from bsadvisor.advise.headline import headline
 from bsadvisor.advise.local_curve import inverse, local_curve
 from bsadvisor.advise.measured import measured_headline, recommend_measured
@@ -53,11 +54,13 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
     searched = measured.best_step.direction if measured.best_step else None
     seconds = replace(measured.run.seconds_per_phase, load=load_seconds)
     run = replace(measured.run, seconds_per_phase=seconds, seconds=measured.run.seconds + load_seconds)
+    chosen = _headline(rows, critical, trial, pair, target, saddle)
     findings = [
         *remarks.about_target(target, facts),
         *remarks.about_measurement(
             run, gradient, measured.assumptions, session.settings, target.dataset_size
         ),
+        *about_dropout(gradient, measured.assumptions, _recommended(chosen, rows)),
         *remarks.about_local(searched, local),
         *remarks.about_advice(target, facts, gradient, critical, rows),
         *remarks.about_curvature(target, curvature, rows),
@@ -80,7 +83,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
         curvature=curvature,
         saddle=saddle,
         predicted_critical_batch_size=critical,
-        headline=_headline(rows, critical, trial, pair, target, saddle),
+        headline=chosen,
         trial=trial,
         trial_plan=measured.trial.plan if measured.trial else None,
         recommendations=rows,
@@ -190,6 +193,11 @@ def _headline(
         has_checkpoint=has_checkpoint,
         at_saddle=at_saddle,
     )
+
+
+def _recommended(chosen: Headline, rows: tuple[Recommendation, ...]) -> Recommendation | None:
+    """The row of the headline."""
+    return next((row for row in rows if row.batch_size == chosen.batch_size), None)
 
 
 def _local(measured: Measured, rows: tuple[Recommendation, ...]) -> LocalStats | None:

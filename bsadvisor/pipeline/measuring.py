@@ -15,11 +15,13 @@ from bsadvisor.measure.statistics import order_p_value
 from bsadvisor.measure.step_trial import mean_gradient
 from bsadvisor.pipeline.curvature_phase import CurvaturePhase, measure_curvature
 from bsadvisor.pipeline.gradient_phase import GradientPhase, measure_gradient
+from bsadvisor.pipeline.mask_phase import MasksUnavailableError, measure_masks
 from bsadvisor.pipeline.session import Session
 from bsadvisor.pipeline.trial_log import TrialLog
 from bsadvisor.pipeline.trial_phase import TrialPhase, run_trial
 from bsadvisor.values import (
     AssumptionFacts,
+    DropoutStats,
     GradientStats,
     ProbeRun,
     Progress,
@@ -57,8 +59,11 @@ def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) ->
     """Gradient, best step, curvature; what is unfinished is saved in the sidecar."""
     gradient = measure_gradient(session, saved)
     found = _best_step(session, gradient)
-    before = session.watch.seconds
+    searched = session.watch.seconds
     assumptions = _about_the_run(session, gradient)
+    dropout, problem = _dropout(session, gradient)
+    assumptions = replace(assumptions, dropout_problem=problem)
+    before = session.watch.seconds
     curved: CurvaturePhase | None = None
     if session.settings.curvature and not session.stop.requested and not is_zero(gradient.stats):
         try:
@@ -78,12 +83,15 @@ def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) ->
             seconds=session.watch.seconds,
             seconds_per_phase=SecondsPerPhase(
                 gradient=gradient.seconds,
-                line_search=before - gradient.seconds,
+                line_search=searched - gradient.seconds,
+                dropout=before - searched if dropout else None,
                 curvature=session.watch.seconds - before if curved else None,
             ),
             seed=session.settings.seed,
         ),
-        gradient=gradient.stats if curved is None else _with_curvature(gradient.stats, curved),
+        gradient=replace(
+            gradient.stats if curved is None else _with_curvature(gradient.stats, curved), dropout=dropout
+        ),
         assumptions=assumptions,
         best_step=found,
         curvature=curved,
@@ -116,6 +124,16 @@ def _best_step(session: Session, gradient: GradientPhase) -> BestStep | None:
         raise
     except TargetError:  # it ran before, but not in float32: the curvature will say so
         return None
+
+
+def _dropout(session: Session, gradient: GradientPhase) -> tuple[DropoutStats | None, str | None]:
+    """Dropout and augmentation, or why they were not measured."""
+    if session.stop.requested or is_zero(gradient.stats):
+        return None, None
+    try:
+        return measure_masks(session, gradient), None
+    except MasksUnavailableError as problem:
+        return None, str(problem)
 
 
 def _about_the_run(session: Session, gradient: GradientPhase) -> AssumptionFacts:

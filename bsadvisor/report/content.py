@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
 from bsadvisor.report import numbers
+from bsadvisor.report.dropout_content import dropout_lines
 from bsadvisor.values import (
     Anchor,
     CurvatureStats,
@@ -299,6 +300,9 @@ def facts(report: Report) -> Iterator[Fact]:
     elif report.trial is None and report.trial_plan is not None:
         yield Fact(label="trial", lines=tuple(_planned(report, report.trial_plan)))
     yield Fact(label="gradient noise", lines=tuple(_noise_scales(report)))
+    if report.gradient.dropout is not None:
+        label = "augmentation" if report.gradient.dropout.mask_trace is None else "dropout"
+        yield Fact(label=label, lines=tuple(dropout_lines(report.gradient.dropout)))
     yield Fact(label="critical batch", lines=tuple(_critical_batch_size(report)))
     if report.local is not None:
         yield Fact(label="best one step", lines=tuple(_best_step(report, report.local)))

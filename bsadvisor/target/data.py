@@ -164,8 +164,8 @@ class IndexedData:
             worker_init_fn=theirs.worker_init_fn,
             multiprocessing_context="fork" if workers else None,
             pin_memory=theirs.pin_memory and self._pin,
-            # Seeds the workers: other augmentations for other groups, the same at every run.
-            generator=torch.Generator().manual_seed(int(groups[0][0])) if groups else None,
+            # Seeds the workers: other augmentations for other groups and seeds, the same at every run.
+            generator=_seeded(int(groups[0][0])) if groups else None,
         )
 
 
@@ -238,6 +238,11 @@ class StreamData:
 
     def _forget(self, before: int) -> None:
         self._pieces = [piece for piece in self._pieces if piece[0] < REMEMBERED or piece[1] > before]
+
+
+def _seeded(number: int) -> torch.Generator:
+    """By a number and by what the global generator was seeded with; draws nothing from that."""
+    return torch.Generator().manual_seed((torch.initial_seed() + number) % 2**63)
 
 
 def _guarded(batches: Iterable[Any], code: UserCode) -> Iterator[Any]:

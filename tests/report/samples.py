@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.report import curved, sample, tried
+from tests.report import curved, dropped, sample, tried
 
 SAMPLES = {
     build.__name__: build
@@ -25,6 +25,9 @@ SAMPLES = {
         curved.unresolved,
         curved.little_measured,
         curved.piecewise_linear,
+        dropped.dropout,
+        dropped.shared_masks,
+        dropped.augmentation,
         tried.measured,
         tried.far_from_tuned,
         tried.begun,
