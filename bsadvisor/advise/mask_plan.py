@@ -27,6 +27,8 @@ class MaskPlan:
     micro_batch: int
     small: int | None
     """Micro-batch by which a floor is seen; None: it is not sought."""
+    ridge_batches: int = MIN_MICRO_BATCHES
+    """For the inputs of linear layers."""
 
 
 def mask_plan(

@@ -11,7 +11,6 @@ from bsadvisor.measure.mask_noise import MaskProbe, RepeatedGradients
 from bsadvisor.measure.mask_stats import dropout_stats
 from bsadvisor.pipeline.gradient_phase import GradientPhase
 from bsadvisor.pipeline.session import Session
-from bsadvisor.theory.noise_scale import MIN_MICRO_BATCHES
 from bsadvisor.values import AssumptionFacts, DropoutRidge, DropoutStats, Progress
 
 TOO_LONG = "it would take longer than the gradient itself"
@@ -105,7 +104,7 @@ def _ridges(
         return ()
     return dropout_ridges(
         session.target,
-        gradient.sampler.gradient(0, MIN_MICRO_BATCHES, plan.micro_batch),
+        gradient.sampler.gradient(0, plan.ridge_batches, plan.micro_batch),
         confidence=session.settings.confidence,
         seed=session.settings.seed,
         should_stop=lambda: session.stop.requested or session.watch.seconds > ends,

@@ -52,8 +52,8 @@ def stats(found: RepeatedGradients, batch_size: int | None = 64) -> DropoutStats
 
 def off(values: list[float], truth: float) -> float:
     """The mean's distance from the truth in standard errors; intervals are judged in tests/theory."""
-    spread = float(np.std(values)) / len(values) ** 0.5
-    return float(abs(np.mean(values) - truth)) / max(spread, 1e-9)
+    spread = float(np.std(values) / np.sqrt(len(values)))
+    return abs(float(np.mean(values)) - truth) / max(spread, 1e-9)
 
 
 @pytest.mark.parametrize(("masks", "draws"), [(2, 1), (1, 2), (2, 2)])
