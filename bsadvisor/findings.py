@@ -658,7 +658,9 @@ _RULES = (
             "The rule learning_rate of `check`. `range`: the rule that fits the optimizer carries a learning rate "
             "that worked over to the batch size judged, at every end of the noise scale's interval and with the "
             "factor that holds 80 % of the rule's errors; above the stability limit the range is cut off. A learning "
-            "rate is called wrong only where it is a factor of 5 beyond that range (4.5 where a trial measured it): "
+            "rate is called wrong only where it is a factor of 5 beyond that range, times the square root of the ratio of the "
+            "batch sizes, for the pair that it starts from may be badly tuned; or 3.5 beyond the range that a trial "
+            "measured at that batch size or beside it: "
             "nearer ones are left open, for many of them have trained well. `limit`: the stability limit alone, at "
             "the flattest curvature of its interval. A pair is never judged from itself: the advice starts from the checkpoint, constants, the report or a baseline."
         ),

@@ -122,16 +122,16 @@ SITUATIONS = {
         typed="--batch-size 700", code=0, unknown=rules(RATE, MEMORY)
     ),
     "a learning rate far below the range": Situation(
-        typed="--batch-size 512 --lr 1e-4", code=3, violated=rules(RATE)
+        typed="--batch-size 512 --lr 4e-5", code=3, violated=rules(RATE)
     ),
-    "both too large": Situation(typed="--batch-size 4096 --lr 1e-1", code=3, violated=rules(EXAMPLES, RATE)),
+    "both too large": Situation(typed="--batch-size 4096 --lr 1", code=3, violated=rules(EXAMPLES, RATE)),
     "the pair in use, asked for": Situation(typed="--batch-size 32 --lr 1e-3", code=0),
     "the pair in use, with nothing asked": Situation(code=0, unknown=rules(RATE, MEMORY)),
     "measured advice against the pair": Situation(
         report=measured_at_512, typed="--batch-size 512 --lr 2e-3", code=3, violated=rules(RATE)
     ),
     "measured advice beside the pair": Situation(
-        report=measured_at_512, typed="--batch-size 512 --lr 2.5e-3", code=0, unknown=rules(RATE, MEMORY)
+        report=measured_at_512, typed="--batch-size 512 --lr 3e-3", code=0, unknown=rules(RATE, MEMORY)
     ),
     "measured advice for the pair": Situation(
         report=measured_at_512, typed="--batch-size 512 --lr 2e-2", code=0
@@ -314,7 +314,7 @@ SITUATIONS = {
         unknown=frozenset(),
     ),
     "a pair in the YAML": Situation(
-        yaml="batch_size: 4096\noptimizer: {name: adamw, lr: 0.1}", code=3, violated=rules(EXAMPLES, RATE)
+        yaml="batch_size: 4096\noptimizer: {name: adamw, lr: 1.0}", code=3, violated=rules(EXAMPLES, RATE)
     ),
     "a flag over the pair in the YAML": Situation(
         typed="--batch-size 64 --lr 1e-3",

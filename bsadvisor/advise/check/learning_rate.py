@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
 
 from bsadvisor.advise.check.outcome import Case, Outcome
-from bsadvisor.advise.check.reach import finite, noise_scale, reach, why_open
-from bsadvisor.advise.pairs import PairInUse, highest_factor
+from bsadvisor.advise.check.rate_range import advised_range
+from bsadvisor.advise.check.reach import reach, why_open
 from bsadvisor.advise.update_rule import limit_by_batch_size, update_rule
-from bsadvisor.theory import scaling
 from bsadvisor.values import (
     CheckRule,
     CurvatureStats,
@@ -21,13 +18,6 @@ from bsadvisor.values import (
     Source,
     SourcedPair,
 )
-
-MEASURED_LEEWAY, PREDICTED_LEEWAY = 4.5, 5.0
-"""Factor beyond the range that advice has to be left by before a learning rate is called wrong.
-
-Where it held, at most 2 % of the pairs of brute-force grids that reach the loss in twice the fewest steps were
-called wrong (tests/benchmarks/accuracy/preflight.py, its design split).
-"""
 
 NO_ANCHOR = "the advice would start from the very pair that is judged"
 
@@ -110,23 +100,19 @@ def _at_low_end(estimate: Estimate | None) -> Estimate | None:
 def _against_range(
     case: Case, rate: float, batch: int, report: Report, anchor: SourcedPair | None
 ) -> Outcome:
-    measured = _measured_at(report, batch)
-    if anchor is None and measured is None:
+    advised = advised_range(report, batch, anchor, highest=_limit(report, batch).high)
+    if advised is None and anchor is None:
         return case.unknown(
             f"no independent learning rate to start from: {NO_ANCHOR}",
             "give --baseline OLD.json; or `learning_rate: limit`, which needs none",
         )
-    found = measured or (_range(report, batch, anchor) if anchor else None)
-    if found is None:
+    if advised is None:
         return case.unknown("the pair to start from cannot be reckoned with", "probe again")
-    case = case.with_measured(found)
-    low, high = found.low, found.high
-    assert low is not None and high is not None
-    leeway = MEASURED_LEEWAY if measured else PREDICTED_LEEWAY
+    case, low, high = case.with_measured(advised.reach), advised.low, advised.high
     if not low <= rate <= high:
         side = "below" if rate < low else "above"
         against = f"{side} the range {low:.3g} … {high:.3g} at B = {batch:,}"
-        if low / leeway <= rate <= high * leeway:
+        if low / advised.leeway <= rate <= high * advised.leeway:
             return case.unknown(
                 f"η = {rate:.3g} is {against}, but not so far that it must be wrong",
                 f"a learning rate in the range; or bsadvisor trial {report.target.model}, which measures it",
@@ -134,56 +120,9 @@ def _against_range(
         return case.failed(
             PassingRange(setting="learning_rate", low=low, high=high), rate=f"{rate:.3g}", against=against
         )
-    if found.value is None:
+    if advised.reach.value is None:
         return case.unknown(*why_open(report))
     return case.passed(f"η = {rate:.3g} is in the range {low:.3g} … {high:.3g} at B = {batch:,}")
-
-
-def _measured_at(report: Report, batch: int) -> Reach | None:
-    """The advice of a trial, which starts from no pair at all."""
-    for row in report.recommendations:
-        found = reach(row.learning_rate, row.learning_rate_low, row.learning_rate_high)
-        if row.basis == "measured" and row.batch_size == batch and None not in (found.low, found.high):
-            return found
-    return None
-
-
-def _range(report: Report, batch: int, anchor: SourcedPair) -> Reach | None:
-    """The anchor's learning rate, carried over by the rule."""
-    rate, size = anchor.learning_rate, anchor.batch_size
-    if rate is None or rate <= 0 or size is None or size <= 0:
-        return None
-    pair = PairInUse(batch_size=size, learning_rate=rate, optimizer=report.target.optimizer_details)
-    return _carried_over(pair, rate, batch, noise_scale(report), _limit(report, batch).high)
-
-
-def _carried_over(
-    pair: PairInUse, rate: float, batch: int, noise: Reach, limit: float | None
-) -> Reach | None:
-    """The rule at every end of the noise scale, with the factor that holds its errors, below the limit."""
-    factor = _rule(pair, batch)
-    ends = factor(noise.low or 0.0), factor(math.inf if noise.high is None else noise.high)
-    band, highest = scaling.range_factor(pair.family), highest_factor(limit, rate)
-    capped = [end if highest is None else min(end, highest) for end in ends]
-    high = max(ends) * band
-    found = reach(
-        None if noise.value is None else rate * min(factor(noise.value), highest or math.inf),
-        rate * min(capped) / band,
-        rate * (high if highest is None else min(high, highest)),
-    )
-    return None if finite(found.low) is None or finite(found.high) is None else found
-
-
-def _rule(pair: PairInUse, batch: int) -> Callable[[float], float]:
-    """The learning rate at `batch` over today's, as a function of the noise scale."""
-    anchor, power = pair.batch_size or 1, scaling.SATURATING_POWER[pair.family]
-
-    def factor(noise: float) -> float:
-        if math.isinf(noise):
-            return float((batch / anchor) ** power)
-        return scaling.saturating_power(batch, anchor, noise, power)
-
-    return factor
 
 
 def _up_to(rate: float) -> PassingRange:

@@ -32,7 +32,7 @@ from bsadvisor.values import (
     Source,
     SourcedPair,
 )
-from tests.report import curved, sample
+from tests.report import curved, sample, tried
 from tests.report.anything import REPORTS
 
 SCHEMA = schema()
@@ -172,6 +172,35 @@ def test_the_range_is_as_wide_as_the_interval_of_the_noise_scale_and_the_errors_
     assert violation.passes is not None
     assert violation.passes.low == pytest.approx(1e-3 * low / band)
     assert violation.passes.high == pytest.approx(1e-3 * high * band)
+
+
+@pytest.mark.parametrize(("batch", "leeway"), [(32, 5.0), (512, 5.0 * 4)])
+def test_how_far_beyond_the_range_is_wrong_grows_with_the_distance_of_the_batch_sizes(
+    batch: int, leeway: float
+) -> None:
+    report = sample.contract_report()
+    (broken,) = (
+        verdict_on(report, SourcedPair(batch_size=batch, learning_rate=1.0), "learning_rate").violations or ()
+    )
+    assert broken.passes is not None and broken.passes.high is not None
+    for factor, verdict in ((0.99, "unknown"), (1.01, "fail")):
+        rate = broken.passes.high * leeway * factor
+        asked = SourcedPair(batch_size=batch, learning_rate=rate)
+        assert verdict_on(report, asked, "learning_rate").verdict == verdict
+
+
+def test_a_trial_judges_batch_sizes_beside_those_that_it_tried() -> None:
+    """By its own learning rates, whatever the pair in use was."""
+    report = tried.measured(best_rate=2e-2)
+    points = {row.batch_size: row.learning_rate for row in report.recommendations if row.basis == "measured"}
+    low, high = (size for size in sorted(points) if size >= 32 and size <= 128)
+    between = 64
+    assert between not in points and (low, high) == (32, 128)
+    middle = math.sqrt((points[low] or 0) * (points[high] or 0))
+    for factor, verdict in ((1.0, "pass"), (8.0, "fail"), (1 / 8, "fail")):
+        asked = SourcedPair(batch_size=between, learning_rate=middle * factor)
+        assert verdict_on(report, asked, "learning_rate").verdict == verdict
+    assert middle > 8 * 1e-3, "the pair in use is far from tuned"
 
 
 def test_the_range_ends_at_the_stability_limit_but_not_below_the_rate_in_use() -> None:
