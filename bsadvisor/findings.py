@@ -104,8 +104,8 @@ _RULES = (
         remedy="save optimizer.state_dict() with the weights",
         explanation=(
             "An adaptive optimizer rescales every coordinate of the gradient, and the noise that it "
-            "feels is measured with the second moments it has gathered. Without them the noise scale "
-            "is the Euclidean one."
+            "feels is measured with the second moments it has gathered. Without them they are estimated from "
+            "some of the probe's examples; where there are too few of those, the noise scale is the Euclidean one."
         ),
     ),
     Rule(
@@ -186,6 +186,21 @@ _RULES = (
             "`square_avg`, row and column factors and the like, and nothing unfamiliar beside them). Of any "
             "other it is not known what it does to the gradient: noise is measured without scaling, learning "
             "rates are carried over by the rule for SGD, and no stability limit is given."
+        ),
+    ),
+    Rule(
+        code="BSA114",
+        severity="info",
+        title="The optimizer's geometry was estimated",
+        message="{optimizer}, {why}: its geometry was estimated from {examples:,} examples, as at B = {batch_size:,}",
+        remedy="{advice}",
+        explanation=(
+            "What an adaptive optimizer divides each coordinate by is, once it has settled, the root of mu^2 + "
+            "sigma^2 / B with the coordinate's mean gradient mu and its variance sigma^2. Both are estimated from "
+            "examples that no other number is made of: a gradient that is weighed by its own size would count for "
+            "less. Lion and other optimizers that step along a sign keep no second moments; the sign's expected "
+            "value divides in the same way. B is the batch size in use, as far as so many examples can tell. The "
+            "stability limit and the saddle verdict are left without it: these depend on its absolute size."
         ),
     ),
     Rule(
@@ -483,6 +498,18 @@ _RULES = (
         explanation=(
             "Some micro-batches have to be measured again under other masks or augmentations. That is done in "
             "no more time than the gradient took, within the time budget, and where two gradients fit in memory."
+        ),
+    ),
+    Rule(
+        code="BSA221",
+        severity="note",
+        title="The noise scale in the optimizer's geometry was not resolved",
+        message="the noise scale in {optimizer}'s geometry was not resolved: rules use B_simple instead",
+        remedy="give it more examples with --time-budget and --max-examples",
+        explanation=(
+            "Learning rates are carried over with the noise scale tr(D Sigma) / (G'DG) of the optimizer's own "
+            "geometry D. D is largest where gradients are small, so that this is often less certain than B_simple. "
+            "Where its estimate is not positive, B_simple stands in, which can be far from it."
         ),
     ),
     # --- 3xx: the advice ---

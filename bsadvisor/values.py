@@ -13,7 +13,7 @@ Batch sizes are in examples (what the loader shuffles: an image, a row, a sequen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -164,6 +164,22 @@ class OptimizerDetails:
     """It steps along the sign of its direction, as Lion does."""
     trust_ratios: bool = False
     """It rescales the step of every layer by the norm of its weights, as LAMB does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeometryRule:
+    """How an optimizer divides the coordinates of the gradient, where what it has gathered is not known."""
+
+    epsilon: float = 0.0
+    """Added to the root of the second moments."""
+    factored: bool = False
+    """Second moments of a matrix are the product of those of its rows and columns."""
+    averaging: float | None = None
+    """Of an optimizer that takes the sign: variance of what it takes it of, over that of one gradient."""
+    least_size: float | None = None
+    """Steps are relative to the root mean square of a parameter, or to this; None: they are not."""
+    relative_rates: Mapping[str, float] | None = None
+    """Learning rate of each parameter over the main one; None: all have the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,6 +415,18 @@ class DropoutStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """Where the D of the optimizer's own geometry came from."""
+
+    source: Literal["state", "learning_rates", "probe"]
+    """`learning_rates`: D is nothing but the rates of parameter groups, relative to the main one."""
+    examples: int | None = None
+    """That it was estimated from, and nothing else was; None: it was not estimated."""
+    batch_size: int | None = None
+    """At which second moments were estimated: that in use, as far as so many examples can tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GradientStats:
     """The gradient and its noise: the section `gradient` of the report."""
 
@@ -417,7 +445,9 @@ class GradientStats:
     noise_scale_preconditioned: Estimate | None
     """tr(D Sigma) / (G'DG) with the adaptive optimizer's preconditioner D."""
     squared_norm_preconditioned: Estimate | None = None
-    """G'DG."""
+    """G'DG with a D that was not estimated."""
+    geometry: Geometry | None = None
+    """Of D; None: gradients are measured as they are."""
     effective_noise_dimensions: Estimate
     """tr(Sigma)^2 / tr(Sigma^2)."""
     update_noise: UpdateNoise | None

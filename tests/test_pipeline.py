@@ -231,3 +231,38 @@ def test_an_interrupt_during_the_line_search_can_be_resumed_too(
 def test_a_named_optimizer_is_not_assumed_to_be_another(write: Callable[..., Path]) -> None:
     report = probe(write("def optimizer(params):\n    return torch.optim.AdamW(params, lr=1e-3)\n"))
     assert "BSA111" not in codes(report) and "^0.75" in report.recommendations[0].rule
+
+
+LION = (
+    (Path(__file__).parent / "lion.py")
+    .read_text(encoding="utf-8")
+    .replace("from __future__ import annotations", "")
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "family", "source", "told"),
+    [
+        ("optimizer = torch.optim.AdamW\n", "adam", "probe", {"BSA114"}),
+        (LION + "\noptimizer = Lion\n", "adam", "probe", {"BSA114"}),
+        ("optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n", "sgd", None, set()),
+        (
+            "optimizer = torch.optim.SGD([{'params': model[0].parameters(), 'lr': 0.01},"
+            " {'params': model[2].parameters()}], lr=0.1)\n",
+            "sgd",
+            "learning_rates",
+            set(),
+        ),
+        ("class Mine(torch.optim.SGD): pass\noptimizer = Mine\n", "other", None, {"BSA113"}),
+    ],
+)
+def test_the_geometry_is_the_optimizers_as_far_as_it_is_known(
+    write: Callable[..., Path], more: str, family: str, source: str | None, told: set[str]
+) -> None:
+    report = probe(write(more), max_examples=512, curvature=False)
+    details, geometry = report.target.optimizer_details, report.gradient.geometry
+    assert details is not None and details.family == family
+    assert (geometry.source if geometry else None) == source
+    assert codes(report) & {"BSA106", "BSA113", "BSA114"} == told
+    own = report.gradient.noise_scale_preconditioned
+    assert (own is None) == (source is None)

@@ -84,8 +84,6 @@ def _about_checkpoint(target: TargetDescription, facts: TargetFacts) -> Iterator
     ]
     if any(places):
         yield finding("BSA105", where=", ".join(filter(None, places)))
-    if facts.optimizer_state == "missing" and target.checkpoint is not None:
-        yield finding("BSA106", optimizer=target.optimizer)
     if facts.optimizer_state == "mismatch":
         yield finding("BSA107", problem=facts.optimizer_state_problem)
 

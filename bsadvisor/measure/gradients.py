@@ -42,22 +42,31 @@ class GradientProbe:
         micro_batch: examples per gradient.
         seed: of dropout masks and of the sketch.
         reduction: what the loss does over a batch; sums are divided, token means weighted.
+        preconditioner: D, where it is not that of the problem: made of other examples.
 
     Cost: one forward and backward pass per example; one float32 copy of the parameters, two with a
         preconditioner.
     """
 
     def __init__(
-        self, problem: Problem, sampler: Sampler, *, micro_batch: int, seed: int, reduction: str = "mean"
+        self,
+        problem: Problem,
+        sampler: Sampler,
+        *,
+        micro_batch: int,
+        seed: int,
+        reduction: str = "mean",
+        preconditioner: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.problem = problem
         self.sampler = sampler
         self.micro_batch = micro_batch
         self.seed = seed
         self.reduction = reduction
-        self.accumulator = GradientAccumulator(
-            problem.parameters, preconditioner=problem.preconditioner, seed=seed
-        )
+        if preconditioner is None:
+            preconditioner = problem.preconditioner
+        self.has_geometry = preconditioner is not None
+        self.accumulator = GradientAccumulator(problem.parameters, preconditioner=preconditioner, seed=seed)
         self.reached: set[str] = set()
         """Names of the parameters that received a gradient."""
         self.exhausted = False

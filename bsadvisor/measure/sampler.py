@@ -17,12 +17,15 @@ MAX_LINE_SEARCH = 512
 LINE_SEARCH_SHARE = 8
 """At most one example in this many goes to the line search."""
 
+MAX_GEOMETRY, GEOMETRY_SHARE = 512, 4
+"""Examples that an optimizer's second moments are estimated from: so many, and one in so many, at most."""
+
 FIRST_ARRIVALS = 1024
 """Examples of a stream that are waited for, to see whether it holds as many."""
 
 
 class Sampler:
-    """Disjoint random splits of the data: `line_search` and `gradient`; `curvature` reuses the latter.
+    """Disjoint random splits of the data: `line_search`, `geometry`, `gradient`; `curvature` reuses the last.
 
     What is measured of the curvature must be independent of how its directions were found, not of the
     gradient's sums: its examples are those of the gradient again, or the next ones of a stream.
@@ -34,9 +37,12 @@ class Sampler:
         source: of the examples.
         seed: of the order.
         min_gradient: examples that the gradient needs before any other use gets some.
+        geometry: whether an optimizer's geometry must be estimated.
     """
 
-    def __init__(self, source: Source, *, seed: int, min_gradient: int = MIN_MICRO_BATCHES) -> None:
+    def __init__(
+        self, source: Source, *, seed: int, min_gradient: int = MIN_MICRO_BATCHES, geometry: bool = False
+    ) -> None:
         self._source = source
         if source.size is None:
             self._order: Any = range(2**62)
@@ -49,7 +55,11 @@ class Sampler:
             ends = True
         held = min(MAX_LINE_SEARCH, certain // LINE_SEARCH_SHARE, certain - min_gradient)
         self.num_line_search = max(held, 0)
-        self.num_certain = certain - self.num_line_search
+        left = certain - self.num_line_search - min_gradient
+        self.num_geometry = max(min(MAX_GEOMETRY, certain // GEOMETRY_SHARE, left), 0) if geometry else 0
+        self._first = self.num_line_search + self.num_geometry
+        """Number of the first example of the gradient."""
+        self.num_certain = certain - self._first
         """Examples that the gradient is sure to have."""
         self.num_gradient = self.num_certain if ends else None
         """Examples that it may use; None for a stream without a known end."""
@@ -60,7 +70,11 @@ class Sampler:
         if self._source.size is None:
             start = max(start, self._arrived)
             self._arrived = start + micro_batches * size
-        return self._fetch(self.num_line_search + start, micro_batches, size)
+        return self._fetch(self._first + start, micro_batches, size)
+
+    def geometry(self, size: int) -> Iterator[Any]:
+        """Micro-batches of the examples that second moments are estimated from."""
+        return self._fetch(self.num_line_search, self.num_geometry // size, size)
 
     def line_search(self, micro_batches: int, size: int) -> Iterator[Any]:
         """Micro-batches of the held-back examples, the same at every call."""
@@ -73,7 +87,7 @@ class Sampler:
             self._arrived += micro_batches * size
         else:
             micro_batches = min(micro_batches, (self.num_certain - start) // size)
-        return list(self._fetch(self.num_line_search + start, micro_batches, size))
+        return list(self._fetch(self._first + start, micro_batches, size))
 
     def whole(self, size: int, most: int) -> list[Any]:
         """Micro-batches of all examples, but for a rest; none of a stream, and none of more than `most`."""
@@ -84,7 +98,7 @@ class Sampler:
         """Micro-batches of random examples of the gradient's, as training draws them; a stream's next ones."""
         if self._source.size is None:
             start, self._arrived = self._arrived, self._arrived + micro_batches * size
-            return self._fetch(self.num_line_search + start, micro_batches, size)
+            return self._fetch(self._first + start, micro_batches, size)
         generator = torch.Generator().manual_seed(seed)
         shape = micro_batches, size
         picks = torch.randint(self.num_line_search, len(self._order), shape, generator=generator).numpy()

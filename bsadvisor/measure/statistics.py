@@ -27,7 +27,8 @@ def gradient_stats(
     """All estimates that one probe's gradients allow, at the pair in use where there is one."""
     accumulator = probe.accumulator
     sums = accumulator.sums()
-    adaptive = accumulator.sums(preconditioned=True) if probe.problem.preconditioner is not None else None
+    adaptive = accumulator.sums(preconditioned=True) if probe.has_geometry else None
+    estimated = probe.problem.preconditioner is None
     size = probe.problem.data.size
     return GradientStats(
         squared_norm=squared_norm(sums, confidence),
@@ -36,7 +37,9 @@ def gradient_stats(
         noise_scale_training_set=None if size is None else noise_scale(sums, confidence, size),
         noise_scale=None,
         noise_scale_preconditioned=None if adaptive is None else noise_scale(adaptive, confidence),
-        squared_norm_preconditioned=None if adaptive is None else squared_norm(adaptive, confidence),
+        squared_norm_preconditioned=None
+        if adaptive is None or estimated
+        else squared_norm(adaptive, confidence),
         effective_noise_dimensions=effective_dimensions(sums, confidence),
         update_noise=update_noise(sums, adaptive, confidence, batch_size, learning_rate),
         raw=raw_sums(sums),

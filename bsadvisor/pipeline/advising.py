@@ -9,6 +9,7 @@ from bsadvisor import __version__
 from bsadvisor.advise import remarks
 from bsadvisor.advise.critical import predict_critical_batch_size
 from bsadvisor.advise.dropout_remarks import about_dropout
+from bsadvisor.advise.geometry_remarks import about_geometry
 from bsadvisor.advise.headline import headline
 from bsadvisor.advise.local_curve import inverse, local_curve
 from bsadvisor.advise.measured import measured_headline, recommend_measured
@@ -61,6 +62,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
             run, gradient, measured.assumptions, session.settings, target.dataset_size
         ),
         *about_dropout(gradient, measured.assumptions, _recommended(chosen, rows)),
+        *about_geometry(target, facts, gradient),
         *remarks.about_local(searched, local),
         *remarks.about_advice(target, facts, gradient, critical, rows),
         *remarks.about_curvature(target, curvature, rows),

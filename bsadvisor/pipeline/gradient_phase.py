@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bsadvisor.advise import rounds
 from bsadvisor.advise.rounds import Available
 from bsadvisor.measure.assumptions import check_assumptions
+from bsadvisor.measure.geometry import EstimatedGeometry, estimate_geometry
 from bsadvisor.measure.gradients import GradientProbe, MicroBatchTooLargeError
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.state import SavedProbe, restore_probe
 from bsadvisor.measure.statistics import gradient_stats, noise_scale
 from bsadvisor.pipeline.session import Session
-from bsadvisor.values import AssumptionFacts, Estimate, GradientStats, Progress, StoppedBy
+from bsadvisor.values import (
+    AssumptionFacts,
+    Estimate,
+    Geometry,
+    GeometryRule,
+    GradientStats,
+    Progress,
+    StoppedBy,
+)
 
-SHARE_OF_TIME, SHARE_BEFORE_CURVATURE = 0.8, 0.6
+SHARE_OF_TIME, SHARE_BEFORE_CURVATURE, SHARE_OF_GEOMETRY = 0.8, 0.6, 0.2
 """Of the time budget; the rest is for what follows."""
 
 
@@ -49,10 +59,14 @@ def measure_gradient(session: Session, saved: SavedProbe | None) -> GradientPhas
         KeyboardInterrupt: stopped before anything was measured.
     """
     about, settings = session.target.description, session.settings
-    sampler = Sampler(session.target.data, seed=settings.seed)
+    rule = session.target.geometry_rule
+    sampler = Sampler(session.target.data, seed=settings.seed, geometry=rule is not None)
     rounds.refuse_too_few(sampler.num_certain, settings)
     checked = check_assumptions(session.target, sampler, seed=settings.seed)
-    probe, assumptions, stopped_by = gradient_rounds(session, sampler, checked, saved)
+    estimated = None if rule is None else _estimated(session, sampler, rule, checked)
+    probe, assumptions, stopped_by = gradient_rounds(
+        session, sampler, checked, saved, preconditioner=estimated.preconditioner if estimated else None
+    )
     stats = gradient_stats(
         probe,
         confidence=settings.confidence,
@@ -64,14 +78,43 @@ def measure_gradient(session: Session, saved: SavedProbe | None) -> GradientPhas
         sampler=sampler,
         probe=probe,
         assumptions=assumptions,
-        stats=stats,
+        stats=replace(stats, geometry=estimated.about if estimated else _known_geometry(session)),
         stopped_by=stopped_by,
         seconds=session.watch.seconds,
     )
 
 
+def _estimated(
+    session: Session, sampler: Sampler, rule: GeometryRule, checked: AssumptionFacts
+) -> EstimatedGeometry | None:
+    """What the optimizer would have gathered, where that is not known."""
+    return estimate_geometry(
+        session.target,
+        sampler,
+        rule,
+        batch_size=session.target.description.batch_size,
+        divide_by_examples=checked.loss_reduction == "sum",
+        seed=session.settings.seed,
+        time_left=lambda: session.watch.left(SHARE_OF_GEOMETRY),
+        stop=lambda: session.stop.requested,
+    )
+
+
+def _known_geometry(session: Session) -> Geometry | None:
+    target = session.target
+    if target.preconditioner is None:
+        return None
+    loaded = target.facts.optimizer_state == "loaded"
+    return Geometry(source="state" if loaded else "learning_rates")
+
+
 def gradient_rounds(
-    session: Session, sampler: Sampler, assumptions: AssumptionFacts, saved: SavedProbe | None
+    session: Session,
+    sampler: Sampler,
+    assumptions: AssumptionFacts,
+    saved: SavedProbe | None,
+    *,
+    preconditioner: Mapping[str, Any] | None = None,
 ) -> tuple[GradientProbe, AssumptionFacts, StoppedBy]:
     """Rounds until precise enough, with a smaller micro-batch whenever one does not fit."""
     available = rounds.Available(
@@ -90,6 +133,7 @@ def gradient_rounds(
             micro_batch=micro_batch,
             seed=session.settings.seed,
             reduction=assumptions.loss_reduction,
+            preconditioner=preconditioner,
         )
         if saved:
             restore_probe(saved, measuring, session.identity)

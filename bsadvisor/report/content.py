@@ -354,7 +354,7 @@ def _noise_scales(report: Report) -> Iterator[str]:
     yield f"B_simple {numbers.interval(gradient.noise_scale_simple, unit)} ({level}), population"
     others = [
         (gradient.noise_scale_training_set, f"this training set{size}"),
-        (gradient.noise_scale_preconditioned, _geometry(about)),
+        (gradient.noise_scale_preconditioned, _geometry(about) + _estimated(gradient)),
     ]
     for estimate, where in others:
         if estimate is not None and estimate.value is not None:
@@ -383,6 +383,10 @@ def _weighted_noise_scale(
 
 def _geometry(about: TargetDescription) -> str:
     return f"{about.optimizer or 'the optimizer'}'s geometry"
+
+
+def _estimated(gradient: GradientStats) -> str:
+    return ", estimated" if gradient.geometry is not None and gradient.geometry.source == "probe" else ""
 
 
 def _critical_batch_size(report: Report) -> Iterator[str]:

@@ -17,6 +17,7 @@ from bsadvisor.target.checkpoint import Checkpoint, load_weights, read_checkpoin
 from bsadvisor.target.checkpoint_files import sha256_of
 from bsadvisor.target.data import DataSource, look_at, make_source, read_npz
 from bsadvisor.target.device import DTYPES, find_device, find_dtype
+from bsadvisor.target.geometry_rule import geometry_rule
 from bsadvisor.target.heldout import load_heldout
 from bsadvisor.target.loss import Loss, choose_loss, token_counts
 from bsadvisor.target.names import (
@@ -122,6 +123,7 @@ def _load(
         data=data,
         parameters=parameters,
         preconditioner=optimizer.moments.preconditioner,
+        geometry_rule=geometry_rule(optimizer.moments, optimizer.settings),
         relative_rates=optimizer.moments.relative_rates,
         per_device_batch=_per_device_batch(parts),
         description=_describe(parts, device),

@@ -204,4 +204,4 @@ def _rate(groups: Groups) -> Rate | None:
 
 
 def _float(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None or isinstance(value, (tuple, list)) else float(value)

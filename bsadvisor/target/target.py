@@ -17,7 +17,7 @@ from bsadvisor.target.heldout import HeldOut
 from bsadvisor.target.loss import Loss, counted_classes, label_counts
 from bsadvisor.target.training import Training
 from bsadvisor.target.user_code import UserCode
-from bsadvisor.values import TargetDescription, TargetFacts
+from bsadvisor.values import GeometryRule, TargetDescription, TargetFacts
 
 _LOW_PRECISION = (torch.bfloat16, torch.float16)
 
@@ -77,6 +77,8 @@ class Target:
     training: Training
     heldout: HeldOut | None = None
     """None: no held-out examples are known."""
+    geometry_rule: GeometryRule | None = None
+    """How the optimizer divides coordinates, where what it has gathered is not known."""
     relative_rates: dict[str, float] | None = None
     """Learning rate of each parameter over the main one, where its groups have different ones."""
     judged: PairInUse | None = None

@@ -13,26 +13,11 @@ from torch.optim import Optimizer
 from bsadvisor.target.optimizer_families import kind_of
 from bsadvisor.target.second_moments import SecondMoments, find_second_moments
 from bsadvisor.values import OptimizerFamily
+from tests.lion import Lion
 from tests.target.conftest import PLAIN, User
 
 RATE = 1e-3
 Make = Callable[[list[nn.Parameter]], Optimizer]
-
-
-class Lion(Optimizer):
-    """As published (Chen et al. 2023)."""
-
-    def __init__(self, params: Any, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99)) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            first, second = group["betas"]
-            for weights in group["params"]:
-                mean = self.state[weights].setdefault("exp_avg", torch.zeros_like(weights))
-                weights.sub_((first * mean + (1 - first) * weights.grad).sign() * group["lr"])
-                mean.lerp_(weights.grad, 1 - second)
 
 
 class Mine(torch.optim.AdamW):
