@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bsadvisor.values import ProbeSettings
-from tests.benchmarks import cost, coverage, memory
+from tests.benchmarks import cost, coverage, geometry, memory
 from tests.benchmarks.tasks import small_tasks
 
 
@@ -22,6 +22,32 @@ def test_a_few_probes_of_a_real_task_hold_the_truth() -> None:
 def test_the_gradient_phase_costs_little_more_than_plain_passes() -> None:
     conv = cost.tasks(torch.device("cpu"))[2]
     assert cost.ratio(conv, 32, repeats=3) < 2
+
+
+@pytest.mark.parametrize("name", list(geometry.WORLDS))
+def test_intervals_in_another_geometry_hold_the_truth_of_a_closed_form_world(name: str) -> None:
+    row = geometry.judge(name, "world", 1.0, [geometry.probe_world(name, seed) for seed in range(20)])
+    assert row.coverage >= 0.8
+    assert 0.8 < row.median_over_truth < 1.25
+
+
+def test_a_few_probes_of_a_network_hold_the_truth_in_its_optimizers_geometry() -> None:
+    case = geometry.mlp("AdamW")
+    row = geometry.judge("MLP", case.source, case.truth(), [case.probe(seed) for seed in range(6)])
+    assert row.coverage >= 4 / 6
+    assert 0.7 < row.median_over_truth < 1.4
+    alone = geometry.per_example(case.task, slice(3, 4))
+    loss = case.task.loss((case.task.inputs[3:4], case.task.targets[3:4]))
+    for gradient, wanted in zip(
+        alone.values(), torch.autograd.grad(loss, [*case.task.parameters.values()]), strict=True
+    ):
+        assert torch.allclose(gradient[0], wanted, atol=1e-6)
+
+
+def test_stored_intervals_in_the_optimizers_geometry_hold_the_truth_often_enough() -> None:
+    rows = geometry.stored_rows().values()
+    assert {"transformer, AdamW, step 200", *geometry.WORLDS} <= {row["case"] for row in rows}
+    assert all(row["probes"] >= 200 and row["coverage"] >= 0.93 for row in rows)
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])

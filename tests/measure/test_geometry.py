@@ -52,8 +52,9 @@ def test_second_moments_are_those_of_the_batch_size_in_use(batch_size: int, kind
     assert found.about.examples == (256 if kind.get("endless") else 512)
     wanted = 1 / (SPREAD**2 * (0.01 + 1 / batch_size)).sqrt()
     ratios = found.preconditioner["position"] / wanted
-    assert float(ratios.median()) == pytest.approx(1.0, abs=0.1)
-    assert float(ratios.log().std()) < 0.3
+    resolved = batch_size <= 32  # else mu^2, of which 512 examples say less, is most of it
+    assert float(ratios.median()) == pytest.approx(1.0, abs=0.05 if resolved else 0.2)
+    assert float(ratios.log().std()) < (0.3 if resolved else 0.6)
 
 
 def test_no_batch_is_larger_than_the_examples_can_tell_of() -> None:
