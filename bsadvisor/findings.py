@@ -427,6 +427,22 @@ _RULES = (
         ),
     ),
     Rule(
+        code="BSA223",
+        severity="note",
+        title="The noise scale is that of the run, not of the task",
+        message="the run has settled at its own noise: η = {learning_rate:.2g} with B = {batch_size:,} alone leaves B_simple near {own:,.0f}",
+        remedy="lower the learning rate or raise the batch size, and measure again: little else lowers the loss here",
+        explanation=(
+            "A run that has settled is held up by its own noise: its weights jitter around the optimum, and what is "
+            "left of |G|^2 is that jitter's restoring force, eta c tr(H Sigma) / B on a quadratic (c = 1/2, and "
+            "1 / (2 (1 - beta)) with momentum). B_simple is then B tr(Sigma) / (eta c tr(H Sigma)) whatever the "
+            "task, and changes as soon as eta or B does. The measured noise scale is compared with that, both in "
+            "the optimizer's geometry: this is said where the run's own noise makes surely more than half of |G|^2. "
+            "`equilibrium.ratio` in the report is that share; a run on its way has much less, and one whose learning "
+            "rate has just been raised can have more than all of it."
+        ),
+    ),
+    Rule(
         code="BSA230",
         severity="note",
         title="Most of the gradient noise is dropout's",

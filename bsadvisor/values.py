@@ -27,6 +27,7 @@ OptimizerFamily = Literal["sgd", "adam", "other"]
 NoiseRegime = Literal["noise", "between", "signal"]
 """Whether gradients at both batch sizes are mostly noise, mostly signal, or neither."""
 Verdict = Literal["none", "note", "possible", "warning", "unresolved"]
+EquilibriumVerdict = Literal["run", "task", "unresolved"]
 CheckVerdict = Literal["pass", "fail", "unknown"]
 RuleSeverity = Literal["note", "warning", "error"]
 FileState = Literal["unchanged", "changed", "absent"]
@@ -490,6 +491,8 @@ class CurvatureStats:
 
     along_gradient: Estimate | None
     """G'HG / |G|^2, or G'DHDG / G'DG along an adaptive optimizer's own direction."""
+    along_noise: Estimate | None = None
+    """tr(H Sigma) / tr(Sigma), or that of D^1/2 H D^1/2 and D^1/2 Sigma D^1/2: mean curvature along the noise."""
     lambda_max: Estimate | None
     """Largest eigenvalue: `value` and `low` on examples that did not choose the direction."""
     lambda_max_preconditioned: Estimate | None
@@ -836,6 +839,21 @@ class SaddleVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Equilibrium:
+    """Whether the measured noise scale tells of the task or of the run: the section `equilibrium` of the report."""
+
+    noise_scale: Estimate
+    """What it would be if the run had settled at its own noise: B tr(Sigma) / (eta c tr(H Sigma)), in examples."""
+    ratio: Estimate
+    """The measured one over it: the share of |G|^2 that the run's own noise makes; 1 in equilibrium."""
+    batch_size: int
+    learning_rate: float
+    """Of the run's last steps."""
+    verdict: EquilibriumVerdict
+    """`run` where the ratio is surely above a half, `task` where it is surely below."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
     """The one line a person can copy."""
 
@@ -1050,6 +1068,8 @@ class Report:
     trial_plan: TrialPlan | None = None
     """Of a trial that was asked for, or that would not have fitted into the time."""
     saddle: SaddleVerdict | None = None
+    equilibrium: Equilibrium | None = None
+    """Null without curvature, and where the pair in use or the optimizer's geometry is not known."""
     generalization: None = None
     hardware: None = None
     scaling_rules: tuple[RuleVerdict, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bsadvisor.findings import finding
-from bsadvisor.values import Finding, GradientStats, TargetDescription, TargetFacts
+from bsadvisor.values import Equilibrium, Finding, GradientStats, TargetDescription, TargetFacts
 
 
 def about_geometry(
@@ -28,6 +28,19 @@ def about_geometry(
     own = gradient.noise_scale_preconditioned
     if own is not None and own.value is None and gradient.noise_scale_simple.value is not None:
         yield finding("BSA221", optimizer=target.optimizer)
+
+
+def about_equilibrium(found: Equilibrium | None) -> Iterator[Finding]:
+    """Where the noise scale is that of the run."""
+    if found is None or found.verdict != "run" or found.noise_scale.value is None:
+        return
+    yield finding(
+        "BSA223",
+        batch_size=found.batch_size,
+        learning_rate=found.learning_rate,
+        own=found.noise_scale.value,
+        ratio=found.ratio.value,
+    )
 
 
 def _why(target: TargetDescription, facts: TargetFacts) -> str:

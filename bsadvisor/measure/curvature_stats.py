@@ -18,6 +18,7 @@ def curvature_stats(found: MeasuredCurvature, confidence: float, *, adaptive: bo
     """All estimates of one curvature phase; the learning-rate limit is left to whoever knows the rule."""
     own, plain = found.spectrum, found.plain_spectrum
     return CurvatureStats(
+        along_noise=None if found.products is None else noise_curvature(found.products, confidence),
         along_gradient=None if found.products is None else gradient_curvature(found.products, confidence),
         lambda_max=_largest(plain or own, confidence, in_own_units=plain is not None),
         lambda_max_preconditioned=_largest(own, confidence, in_own_units=True) if adaptive else None,
@@ -43,6 +44,11 @@ def noise_scale(products: CurvatureProducts | None, confidence: float) -> Estima
 def gradient_curvature(products: CurvatureProducts, confidence: float) -> Estimate:
     """G'HG / |G|^2."""
     return estimate(curvature_noise.curvature_along_gradient(products, confidence), confidence)
+
+
+def noise_curvature(products: CurvatureProducts, confidence: float) -> Estimate:
+    """tr(H Sigma) / tr(Sigma)."""
+    return estimate(curvature_noise.curvature_along_noise(products, confidence), confidence)
 
 
 def mean_estimate(values: Array, confidence: float) -> Estimate:

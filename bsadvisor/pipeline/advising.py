@@ -9,7 +9,8 @@ from bsadvisor import __version__
 from bsadvisor.advise import remarks
 from bsadvisor.advise.critical import predict_critical_batch_size
 from bsadvisor.advise.dropout_remarks import about_dropout
-from bsadvisor.advise.geometry_remarks import about_geometry
+from bsadvisor.advise.equilibrium import judge_equilibrium
+from bsadvisor.advise.geometry_remarks import about_equilibrium, about_geometry
 from bsadvisor.advise.headline import headline
 from bsadvisor.advise.local_curve import inverse, local_curve
 from bsadvisor.advise.measured import measured_headline, recommend_measured
@@ -50,6 +51,13 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
     rows = _recommend(pair, target, gradient, critical, trial, limit)
     local = _local(measured, rows)
     saddle = _saddle(target, measured, curvature, rule)
+    equilibrium = judge_equilibrium(
+        gradient,
+        curvature,
+        rule,
+        batch_size=target.batch_size,
+        learning_rate=facts.learning_rate_now or target.learning_rate,
+    )
     if saddle and saddle.verdict in ("possible", "warning") and saddle.evidence and rule:
         rows = with_escape_steps(rows, saddle.evidence, gradient, rule)
     searched = measured.best_step.direction if measured.best_step else None
@@ -63,6 +71,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
         ),
         *about_dropout(gradient, measured.assumptions, _recommended(chosen, rows)),
         *about_geometry(target, facts, gradient),
+        *about_equilibrium(equilibrium),
         *remarks.about_local(searched, local),
         *remarks.about_advice(target, facts, gradient, critical, rows),
         *remarks.about_curvature(target, curvature, rows),
@@ -84,6 +93,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
         local=local,
         curvature=curvature,
         saddle=saddle,
+        equilibrium=equilibrium,
         predicted_critical_batch_size=critical,
         headline=chosen,
         trial=trial,

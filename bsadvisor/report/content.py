@@ -359,6 +359,8 @@ def _noise_scales(report: Report) -> Iterator[str]:
     for estimate, where in others:
         if estimate is not None and estimate.value is not None:
             yield f"{numbers.interval(estimate, unit)}, {where}"
+    if report.equilibrium is not None and report.equilibrium.ratio.value is not None:
+        yield f"{numbers.interval(report.equilibrium.ratio)} times what η and B alone would leave"
     yield from _weighted_noise_scale(gradient, report.curvature, unit)
 
 

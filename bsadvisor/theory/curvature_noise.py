@@ -189,6 +189,26 @@ def curvature_along_gradient(sums: CurvatureProducts, confidence: float) -> Inte
     return _interval(whole.along_gradient / whole.squared_norm, ratios, confidence)
 
 
+def curvature_along_noise(sums: CurvatureProducts, confidence: float) -> Interval:
+    """tr(H Sigma) / tr(Sigma), the mean curvature in the directions of the noise, with a t interval.
+
+    Args:
+        sums: inner products.
+        confidence: of the two-sided interval, in (0, 1).
+
+    Returns:
+        Interval in the unit of H; also negative where H is indefinite. NaN without noise.
+
+    Source: jackknife of the ratio.
+    """
+    whole, deleted = moments(sums), leave_one_out(sums, own_product=False)
+    if not whole.trace > 0:
+        return Interval(value=math.nan, low=-math.inf, high=math.inf)
+    degrees = len(deleted.noise) // 2 - 1
+    variance = _linked_variance(deleted.noise / deleted.trace)
+    return symmetric_interval(float(whole.noise / whole.trace), variance, confidence, degrees)
+
+
 def curvature_noise_scale(sums: CurvatureProducts, confidence: float) -> Interval:
     """B_noise = tr(H Sigma) / G'HG with a t interval on its inverse.
 

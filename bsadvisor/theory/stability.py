@@ -79,6 +79,24 @@ def noise_gain(scheme: Scheme, step: float, momentum: float) -> float:
     return step * _gain_per_step(scheme, step, momentum)
 
 
+def noise_gain_per_step(scheme: Scheme, momentum: float) -> float:
+    """`noise_gain` over eta lambda, where that is small.
+
+    Args:
+        momentum: beta in [0, 1).
+
+    Returns:
+        1/2 for plain gradient descent and a moving average, 1 / (2 (1 - beta)) with momentum that adds up.
+
+    Source: as `noise_gain`.
+
+    Example:
+        >>> noise_gain_per_step("gradient_descent", 0.0), round(noise_gain_per_step("nesterov", 0.9), 6)
+        (0.5, 5.0)
+    """
+    return _gain_per_step(scheme, 0.0, momentum)
+
+
 def _gain_per_step(scheme: Scheme, step: float, momentum: float) -> float:
     beta = 0.0 if scheme == "gradient_descent" else momentum
     if scheme == "nesterov":

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bsadvisor.values import (
     CurvatureStats,
+    Equilibrium,
     EscapeDirection,
     Estimate,
     Finding,
@@ -77,6 +78,15 @@ def verdict(
     )
 
 
+SETTLED = Equilibrium(
+    noise_scale=Estimate(value=190.0, low=150.0, high=240.0, confidence=0.95),
+    ratio=Estimate(value=1.1, low=0.71, high=1.7, confidence=0.95),
+    batch_size=32,
+    learning_rate=1e-3,
+    verdict="run",
+)
+
+
 def no_saddle() -> Report:
     """B_noise resolved, and negative curvature that holds nobody up."""
     report = contract_report()
@@ -89,6 +99,7 @@ def no_saddle() -> Report:
         gradient=replace(report.gradient, noise_scale=weighted),
         curvature=curvature(),
         saddle=verdict("note", advice, evidence=escape(None)),
+        equilibrium=SETTLED,
     )
 
 
