@@ -701,9 +701,10 @@ _RULES = (
             "The rule learning_rate of `check`. `range`: the rule that fits the optimizer carries a learning rate "
             "that worked over to the batch size judged, at every end of the noise scale's interval and with the "
             "factor that holds 80 % of the rule's errors; above the stability limit the range is cut off. A learning "
-            "rate is called wrong only where it is a factor of 5 beyond that range, times the square root of the ratio of the "
-            "batch sizes, for the pair that it starts from may be badly tuned; or 3.5 beyond the range that a trial "
-            "measured at that batch size or beside it: "
+            "rate is called wrong only beyond that, for the pair that it starts from may be badly tuned: by a factor of 3 "
+            "where the best single step says so, too (good rates were 0.3 to 45 times that), and of 30 where it does "
+            "not, both times the fourth root of the ratio of the batch sizes. With a trial the range is the measured "
+            "one, at that batch size or beside it, and beyond 3.5 times of it a rate is wrong: "
             "nearer ones are left open, for many of them have trained well. `limit`: the stability limit alone, at "
             "the flattest curvature of its interval. A pair is never judged from itself: the advice starts from the checkpoint, constants, the report or a baseline."
         ),

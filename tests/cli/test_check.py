@@ -77,11 +77,11 @@ def unknown(data: Any) -> set[str]:
 
 
 def test_flags_set_the_pair_judged_and_the_checkpoint_the_anchor(run: Run, folder: Path) -> None:
-    code, data = check(run, "model.py", "--checkpoint", "last.pt", "--batch-size", "64", "--lr", "5")
+    code, data = check(run, "model.py", "--checkpoint", "last.pt", "--batch-size", "64", "--lr", "50")
     assert (code, data["verdict"], broken(data)) == (3, "fail", {"learning_rate"})
     assert (data["target"]["batch_size"], data["target"]["learning_rate"]) == (32, 0.05)
     assert data["check"]["anchor"]["learning_rate_from"]["by"] == "checkpoint"
-    assert data["check"]["pair"]["learning_rate"] == 5.0
+    assert data["check"]["pair"]["learning_rate"] == 50.0
     jsonschema.validate(data, reports.schema())
 
 
@@ -91,7 +91,7 @@ def test_the_same_pair_as_the_checkpoint_is_fine(run: Run, folder: Path) -> None
 
 
 def test_without_a_checkpoint_the_constants_are_the_anchor(run: Run, folder: Path) -> None:
-    code, data = check(run, "model.py", "--lr", "9")
+    code, data = check(run, "model.py", "--lr", "90")
     assert (code, broken(data)) == (3, {"learning_rate"})
     anchor = data["check"]["anchor"]
     assert anchor["learning_rate"] == 0.1
@@ -113,7 +113,7 @@ def test_constants_alone_are_no_anchor_for_themselves(run: Run, folder: Path) ->
 def test_a_baseline_is_an_anchor_for_changed_constants(run: Run, folder: Path) -> None:
     run("check", "model.py", "--checkpoint", "last.pt", *QUICK, "--output", "old.json")
     assert reports.from_json(Path("old.json").read_text()).check is not None
-    Path("model.py").write_text(MODEL.replace("RATE = 0.1", "RATE = 9"))
+    Path("model.py").write_text(MODEL.replace("RATE = 0.1", "RATE = 90"))
     assert not {found["code"] for found in check(run, "old.json")[1]["findings"]} & {"BSA391", "BSA393"}
     code, data = check(run, "model.py", "--checkpoint", "last.pt", "--baseline", "old.json")
     assert (code, broken(data)) == (3, {"learning_rate"})
@@ -122,7 +122,7 @@ def test_a_baseline_is_an_anchor_for_changed_constants(run: Run, folder: Path) -
 
 
 def test_the_yaml_is_judged_and_never_the_anchor(run: Run, folder: Path) -> None:
-    Path("bsadvisor.yaml").write_text("batch_size: 64\noptimizer:\n  name: sgd\n  lr: 7.0\n")
+    Path("bsadvisor.yaml").write_text("batch_size: 64\noptimizer:\n  name: sgd\n  lr: 700.0\n")
     finished = run("check", "model.py", "--checkpoint", "last.pt", *QUICK, "--format", "github")
     assert finished.code == 3
     (violation,) = [command for command in parse(finished.out) if command.name == "error"]
@@ -132,7 +132,7 @@ def test_the_yaml_is_judged_and_never_the_anchor(run: Run, folder: Path) -> None
 def test_a_yaml_alone_leaves_the_learning_rate_unknown(run: Run, folder: Path) -> None:
     bare = MODEL.replace("BATCH_SIZE = 32\nLEARNING_RATE = 0.1\n", "")
     Path("model.py").write_text(bare)
-    Path("bsadvisor.yaml").write_text("batch_size: 64\noptimizer: {name: sgd, lr: 7.0}\n")
+    Path("bsadvisor.yaml").write_text("batch_size: 64\noptimizer: {name: sgd, lr: 700.0}\n")
     code, data = check(run, "model.py", "--checkpoint", "last.pt")
     assert code == 0
     assert "learning_rate" in unknown(data)
@@ -176,7 +176,7 @@ def test_a_probe_is_judged_through_a_pipe(spawn: Run, tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     finished = spawn(
         f"bsadvisor probe model.py {' '.join(QUICK)} --format json | jq . | "
-        "bsadvisor check - --batch-size 32 --lr 50 --format json | jq -r .verdict,.violations[].rule"
+        "bsadvisor check - --batch-size 32 --lr 500 --format json | jq -r .verdict,.violations[].rule"
     )
     assert (finished.code, finished.out) == (3, "fail\nlearning_rate\n")
 

@@ -14,7 +14,7 @@ import pytest
 from bsadvisor import report as reports
 from bsadvisor.values import Anchor, Estimate, Report
 from tests.cli.conftest import Run
-from tests.report import curved, sample
+from tests.report import curved, sample, tried
 
 EXAMPLES, STEPS, RATE = "max_examples_over_minimum", "max_steps_over_minimum", "learning_rate"
 ESCAPE, MEMORY, DRIFT = "escape_steps", "memory", "max_drift"
@@ -32,6 +32,11 @@ def good() -> Report:
         anchor=Anchor(batch_size_from="BATCH_SIZE in model.py", learning_rate_from="checkpoint"),
     )
     return replace(report, target=target)
+
+
+def after_a_trial() -> Report:
+    """B_crit 140; the best learning rate at B = 32 is 1.3e-3."""
+    return replace(tried.measured(), target=good().target)
 
 
 def limited() -> Report:
@@ -116,15 +121,24 @@ SITUATIONS = {
     "steps that only the prediction calls wasted": Situation(
         typed="--batch-size 16 --rule max_steps_over_minimum=3", code=0
     ),
-    "ten times the learning rate": Situation(typed="--lr 1e-2", code=3, violated=rules(RATE)),
-    "a tenth of the learning rate": Situation(typed="--lr 1e-4", code=3, violated=rules(RATE)),
+    "ten times the learning rate, before any trial": Situation(
+        typed="--lr 1e-2", code=0, unknown=rules(RATE, MEMORY)
+    ),
+    "ten times the learning rate, after a trial": Situation(
+        report=after_a_trial, typed="--lr 1e-2", code=3, violated=rules(RATE)
+    ),
+    "a tenth of the learning rate, after a trial": Situation(
+        report=after_a_trial, typed="--lr 1e-4", code=3, violated=rules(RATE)
+    ),
+    "a hundred times the learning rate": Situation(typed="--lr 1e-1", code=3, violated=rules(RATE)),
+    "a hundredth of the learning rate": Situation(typed="--lr 1e-5", code=3, violated=rules(RATE)),
     "a larger batch at the old learning rate": Situation(
         typed="--batch-size 700", code=0, unknown=rules(RATE, MEMORY)
     ),
     "a learning rate far below the range": Situation(
         typed="--batch-size 512 --lr 4e-5", code=3, violated=rules(RATE)
     ),
-    "both too large": Situation(typed="--batch-size 4096 --lr 1", code=3, violated=rules(EXAMPLES, RATE)),
+    "both too large": Situation(typed="--batch-size 4096 --lr 100", code=3, violated=rules(EXAMPLES, RATE)),
     "the pair in use, asked for": Situation(typed="--batch-size 32 --lr 1e-3", code=0),
     "the pair in use, with nothing asked": Situation(code=0, unknown=rules(RATE, MEMORY)),
     "measured advice against the pair": Situation(
@@ -175,7 +189,7 @@ SITUATIONS = {
     ),
     "no anchor but a baseline's": Situation(
         report=without(learning_rate=None),
-        typed="--lr 1e-2",
+        typed="--lr 1",
         baseline=good,
         code=3,
         violated=rules(RATE),
@@ -198,7 +212,7 @@ SITUATIONS = {
     ),
     "nothing resolved, and a learning rate beyond all": Situation(
         report=sample.nothing_resolved,
-        typed="--batch-size 64 --lr 1",
+        typed="--batch-size 64 --lr 100",
         code=3,
         violated=rules(RATE),
         unknown=rules(EXAMPLES, MEMORY),
@@ -314,7 +328,7 @@ SITUATIONS = {
         unknown=frozenset(),
     ),
     "a pair in the YAML": Situation(
-        yaml="batch_size: 4096\noptimizer: {name: adamw, lr: 1.0}", code=3, violated=rules(EXAMPLES, RATE)
+        yaml="batch_size: 4096\noptimizer: {name: adamw, lr: 100.0}", code=3, violated=rules(EXAMPLES, RATE)
     ),
     "a flag over the pair in the YAML": Situation(
         typed="--batch-size 64 --lr 1e-3",

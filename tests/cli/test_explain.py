@@ -71,11 +71,11 @@ def test_placeholders_are_named_in_words(run: Run) -> None:
 
 
 def test_an_unknown_code_is_answered_with_the_nearest(run: Run) -> None:
-    finished = run("explain", "BSA2030")
+    finished = run("explain", "BSA203x")
     assert finished.code == 2
     assert (
         finished.err
-        == "error: there is no finding or scaling rule BSA2030\n  try: bsadvisor explain BSA203\n"
+        == "error: there is no finding or scaling rule BSA203x\n  try: bsadvisor explain BSA203\n"
     )
 
 

@@ -112,7 +112,7 @@ def _against_range(
     if not low <= rate <= high:
         side = "below" if rate < low else "above"
         against = f"{side} the range {low:.3g} … {high:.3g} at B = {batch:,}"
-        if low / advised.leeway <= rate <= high * advised.leeway:
+        if advised.lowest <= rate <= advised.highest:
             return case.unknown(
                 f"η = {rate:.3g} is {against}, but not so far that it must be wrong",
                 f"a learning rate in the range; or bsadvisor trial {report.target.model}, which measures it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bsadvisor.advise.check.reach import critical_batch_size, finite, noise_scale, reach
 from bsadvisor.advise.measured_rates import expected_rate
@@ -12,17 +12,20 @@ from bsadvisor.advise.pairs import PairInUse, highest_factor
 from bsadvisor.theory import scaling
 from bsadvisor.values import Reach, Recommendation, Report, SourcedPair
 
-MEASURED_LEEWAY, PREDICTED_LEEWAY = 3.5, 5.0
-"""Factor beyond the range that advice has to be left by before a learning rate is called wrong.
+MEASURED_LEEWAY, PREDICTED_LEEWAY, PREDICTED_FAR = 3.5, 3.0, 30.0
+"""Factor beyond the range up to which a learning rate may still be a good one. Beyond a predicted range it is wrong
+where the best single step says so, too, or very far off."""
 
-Chosen so that of the pairs of brute-force grids of 21 checkpoints that are good at most 1 % are called wrong by
-them (tests/benchmarks/accuracy/preflight.py; the `fresh` ones came after that): the pair in use itself was up to
-11 times off the best learning rate there.
+SLOPE_ERROR = 0.25
+"""Of log learning rate over log batch size, beside batch sizes that are known."""
+
+BEST_STEPS = 0.3, 45.0
+"""Learning rates that train well, in units of the best single step at the same batch size.
+
+Predicted advice starts from a pair that may be badly tuned itself: at 27 checkpoints it was up to 38 times off.
+The best single step starts from nothing, and there 96 % of the good rates of any batch size lay between these
+(tests/benchmarks/accuracy/preflight.py; the leeways were chosen on the splits before `fresh`).
 """
-
-MEASURED_SLOPE_ERROR, PREDICTED_SLOPE_ERROR = 0.25, 0.5
-"""Of log learning rate over log batch size: what worked lay between no change and proportional to the batch size,
-half a power either side of the square root; less beside batch sizes that a trial tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +35,9 @@ class AdvisedRange:
     reach: Reach
     low: float
     high: float
-    leeway: float
-    """Factor beyond either end up to which a learning rate may still be a good one."""
+    lowest: float
+    highest: float
+    """Beyond these a learning rate is wrong; between them and the range that cannot be told."""
 
 
 def advised_range(
@@ -46,16 +50,39 @@ def advised_range(
     """
     measured = _measured(report, batch)
     if measured is not None:
-        return _within(measured, MEASURED_LEEWAY)
+        return _around(measured, MEASURED_LEEWAY)
     predicted = _predicted(report, batch, anchor, highest) if anchor else None
     if anchor is None or anchor.batch_size is None or predicted is None:
         return None
-    return _within(predicted, PREDICTED_LEEWAY * _apart(batch, anchor.batch_size) ** PREDICTED_SLOPE_ERROR)
+    doubt = _apart(batch, anchor.batch_size) ** SLOPE_ERROR
+    near, far = (_around(predicted, leeway * doubt) for leeway in (PREDICTED_LEEWAY, PREDICTED_FAR))
+    lowest, highest = _from_best_step(report, batch)
+    return replace(
+        near,
+        lowest=max(min(near.lowest, lowest), far.lowest),
+        highest=min(max(near.highest, highest), far.highest),
+    )
 
 
-def _within(found: Reach, leeway: float) -> AdvisedRange:
-    assert found.low is not None and found.high is not None
-    return AdvisedRange(reach=found, low=found.low, high=found.high, leeway=leeway)
+def _around(found: Reach, leeway: float) -> AdvisedRange:
+    low, high = found.low, found.high
+    assert low is not None and high is not None
+    return AdvisedRange(reach=found, low=low, high=high, lowest=low / leeway, highest=high * leeway)
+
+
+def _from_best_step(report: Report, batch: int) -> tuple[float, float]:
+    """Learning rates that may train well by the best single step alone; all of them where it is not known."""
+    steps = {
+        point.batch_size: point.learning_rate
+        for point in (report.local.curve if report.local else ())
+        if point.learning_rate.low and point.learning_rate.high
+    }
+    if not steps:
+        return 0.0, math.inf
+    nearest = min(steps, key=lambda size: abs(math.log(size / batch)))
+    low, high, apart = steps[nearest].low or 0.0, steps[nearest].high or math.inf, batch / nearest
+    gain = 1 - ((details.momentum or 0.0) if (details := report.target.optimizer_details) else 0.0)
+    return BEST_STEPS[0] * low * gain * min(apart, 1.0), BEST_STEPS[1] * high * gain * max(apart, 1.0)
 
 
 def _apart(one: float, other: float) -> float:
@@ -89,7 +116,7 @@ def _beside(rows: Mapping[int, Reach], batch: int, report: Report) -> Reach:
         family=details.family if details else "adam",
         noise_scale=critical_batch_size(report).value,
     )
-    moved, doubt = rate / rates[nearest], _apart(batch, nearest) ** MEASURED_SLOPE_ERROR
+    moved, doubt = rate / rates[nearest], _apart(batch, nearest) ** SLOPE_ERROR
     low, high = rows[nearest].low, rows[nearest].high
     assert low is not None and high is not None
     return Reach(value=rate, low=low * moved / doubt, high=high * moved * doubt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from bsadvisor.advise.trial_stats import usable_fit
 from bsadvisor.findings import finding
 from bsadvisor.theory.training_cost import examples_over_minimum, steps_over_minimum
 from bsadvisor.values import CriticalBatchSize, Estimate, Finding, RawSums, Report
@@ -31,14 +32,23 @@ def _wrong(report: Report) -> Iterator[str]:
     expected = _noise_scale(gradient.raw)
     if not _follows(gradient.noise_scale_simple.value, expected):
         yield f"gradient.noise_scale_simple does not follow from gradient.raw, which gives {expected:.4g}"
+    name, size = _source_of_rows(report)
     for row in report.recommendations:
-        if row.basis == "predicted" and critical.value:
-            examples = examples_over_minimum(row.batch_size, critical.value)
-            steps = steps_over_minimum(row.batch_size, critical.value)
+        if row.basis == "predicted" and size:
+            examples = examples_over_minimum(row.batch_size, size)
+            steps = steps_over_minimum(row.batch_size, size)
             if not (
                 _follows(row.examples_over_minimum, examples) and _follows(row.steps_over_minimum, steps)
             ):
-                yield f"the row of B = {row.batch_size:,} does not follow from predicted_critical_batch_size"
+                yield f"the row of B = {row.batch_size:,} does not follow from {name}"
+
+
+def _source_of_rows(report: Report) -> tuple[str, float | None]:
+    """Name and value of the critical batch size that rows without a measurement of their own stand on."""
+    fit = usable_fit(report.trial) if report.trial else None
+    if fit is not None and any(row.basis == "measured" for row in report.recommendations):
+        return "trial.measured_critical_batch_size", fit[0]
+    return "predicted_critical_batch_size", report.predicted_critical_batch_size.value
 
 
 def _is_ordered(estimate: Estimate | CriticalBatchSize) -> bool:

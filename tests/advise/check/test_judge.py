@@ -164,7 +164,7 @@ def test_a_recommended_pair_is_never_against_the_advice() -> None:
 
 def test_the_range_is_as_wide_as_the_interval_of_the_noise_scale_and_the_errors_of_the_rule() -> None:
     judged = verdict_on(
-        sample.contract_report(), SourcedPair(batch_size=320, learning_rate=1.0), "learning_rate"
+        sample.contract_report(), SourcedPair(batch_size=320, learning_rate=100.0), "learning_rate"
     )
     (violation,) = judged.violations or ()
     low, high = (((1 + noise / 32) / (1 + noise / 320)) ** 0.75 for noise in (60, 180))
@@ -174,17 +174,25 @@ def test_the_range_is_as_wide_as_the_interval_of_the_noise_scale_and_the_errors_
     assert violation.passes.high == pytest.approx(1e-3 * high * band)
 
 
-@pytest.mark.parametrize(("batch", "leeway"), [(32, 5.0), (512, 5.0 * 4)])
-def test_how_far_beyond_the_range_is_wrong_grows_with_the_distance_of_the_batch_sizes(
-    batch: int, leeway: float
-) -> None:
+@pytest.mark.parametrize(
+    ("batch", "best_step", "beyond"),
+    [
+        (32, 1e-7, 3.0),  # 45 best steps are less than that
+        (512, 1e-7, 3.0 * 2),  # further away, less is known
+        (32, 1e3, 30.0),  # however long the best single step is
+        (512, 1e3, 30.0 * 2),
+    ],
+)
+def test_how_far_beyond_the_predicted_range_is_wrong(batch: int, best_step: float, beyond: float) -> None:
     report = sample.contract_report()
-    (broken,) = (
-        verdict_on(report, SourcedPair(batch_size=batch, learning_rate=1.0), "learning_rate").violations or ()
-    )
-    assert broken.passes is not None and broken.passes.high is not None
+    assert report.local is not None
+    point = replace(report.local.curve[0], learning_rate=sample.estimate(best_step))
+    report = replace(report, local=replace(report.local, curve=(point,)))
+    asked = SourcedPair(batch_size=batch, learning_rate=1e6)
+    (violation,) = verdict_on(report, asked, "learning_rate").violations or ()
+    assert violation.passes is not None and violation.passes.high is not None
     for factor, verdict in ((0.99, "unknown"), (1.01, "fail")):
-        rate = broken.passes.high * leeway * factor
+        rate = violation.passes.high * beyond * factor
         asked = SourcedPair(batch_size=batch, learning_rate=rate)
         assert verdict_on(report, asked, "learning_rate").verdict == verdict
 
@@ -206,11 +214,11 @@ def test_a_trial_judges_batch_sizes_beside_those_that_it_tried() -> None:
 def test_the_range_ends_at_the_stability_limit_but_not_below_the_rate_in_use() -> None:
     sharp = replace(curved.curvature(), lambda_max_preconditioned=sample.estimate(1e4, 1.1))
     report = replace(sample.contract_report(), curvature=sharp)
-    judged = verdict_on(report, SourcedPair(batch_size=512, learning_rate=1.0), "learning_rate")
+    judged = verdict_on(report, SourcedPair(batch_size=512, learning_rate=100.0), "learning_rate")
     (violation,) = judged.violations or ()
     assert violation.passes is not None and violation.passes.high is not None
     unlimited = verdict_on(
-        sample.contract_report(), SourcedPair(batch_size=512, learning_rate=1.0), "learning_rate"
+        sample.contract_report(), SourcedPair(batch_size=512, learning_rate=100.0), "learning_rate"
     )
     (other,) = unlimited.violations or ()
     assert other.passes is not None and other.passes.high is not None
