@@ -30,6 +30,13 @@ def moved_digits(*, shift: int = 1) -> Rows:
     return _shuffled(torch.cat([images, moved.flatten(1)]), labels.repeat(2))
 
 
+def noisy_digits(*, noise: float, seed: int) -> Rows:
+    """2,874 rows: every digit twice, each time with noise of its own on the pixels."""
+    images, labels = digits()
+    rows = images.repeat(2, 1)
+    return _shuffled(rows + noise * torch.randn(rows.shape, generator=_generator(seed)), labels.repeat(2))
+
+
 def centred_digits(*, shift: int = 1) -> Rows:
     """2,874 digits less their mean, as inputs and as targets of an autoencoder."""
     images, _ = moved_digits(shift=shift)

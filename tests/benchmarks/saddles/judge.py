@@ -31,6 +31,7 @@ from tests.benchmarks.saddles.truth import median_step
 RESULTS = {
     "test": TRUTH.with_name("saddle-verdicts.json"),
     "fresh": TRUTH.with_name("saddle-verdicts-fresh.json"),
+    "sealed": TRUTH.with_name("saddle-verdicts-sealed.json"),
 }
 """The splits that judge; what is tuned on is not stored."""
 

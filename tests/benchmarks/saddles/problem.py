@@ -56,6 +56,8 @@ class SaddleTask(Task):
         return loss + model.extra(inputs) if isinstance(model, Planted) else loss
 
 
+Split = Literal["design", "test", "fresh", "drawn", "sealed"]
+
 Step = Callable[[SaddleTask], SaddleTask]
 """Of a recipe: brings a task closer to the state to be judged."""
 
@@ -67,7 +69,7 @@ class Case:
     name: str
     family: str
     intent: Literal["saddle", "ordinary"]
-    split: Literal["design", "test", "fresh"] = "design"
+    split: Split = "design"
     seed: int
     net: Callable[[], nn.Module]
     rows: Source
