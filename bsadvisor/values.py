@@ -523,7 +523,7 @@ class CurvatureStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortRun:
-    """A few steps of training with the pair in use, taken back afterwards."""
+    """A few steps of training with the pair in use, taken back afterwards, and what the loss did meanwhile."""
 
     steps: int
     loss_drop: Estimate
@@ -532,6 +532,10 @@ class ShortRun:
     """The same, against the checkpoint, when the run starts at the lowest point of the escape direction."""
     gain: Estimate
     """The second less the first, example by example: both runs saw the same batches."""
+    widest_drop: Estimate
+    """`loss_drop` where it was farthest from zero, of all looks so far."""
+    lasting_gain: Estimate
+    """The least `gain` of the latest looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -567,8 +571,9 @@ class EscapeDirection:
     examples: int
     short_run: ShortRun | None = None
     """Whether the run leaves by itself; measured where the direction is worth leaving along."""
-    long_run: ShortRun | None = None
-    """The same over more steps; measured where the short one is stuck with a kick as without one."""
+    hurried_run: ShortRun | None = None
+    """The same at the largest learning rate that is stable with much momentum, at the look with the largest
+    gain before the run without a kick left; measured where the short one is stuck with a kick as without."""
 
 
 # --- local optimum ------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ LONGEST_SECONDS = 30.0
 FREE_SECONDS = 5.0
 """Nobody minds this long: ten times the gradient phase of a small model would be a fraction of a second."""
 
+SUSPICIOUS_SECONDS = 10.0
+"""Nor this long where the run may be stuck, and all examples can be searched for a way out."""
+
 CERTIFICATE, LARGE_CERTIFICATE = 256, 1024
 """Examples on which a curvature is certified: a quarter of those of the gradient phase, within these."""
 
@@ -98,6 +101,7 @@ def plan_curvature(
     )
 
 
-def seconds_allowed(gradient_seconds: float) -> float:
+def seconds_allowed(gradient_seconds: float, *, suspicious: bool = False) -> float:
     """For the whole phase."""
-    return min(LONGEST_SECONDS, max(TIMES_THE_GRADIENT * gradient_seconds, FREE_SECONDS))
+    free = SUSPICIOUS_SECONDS if suspicious else FREE_SECONDS
+    return min(LONGEST_SECONDS, max(TIMES_THE_GRADIENT * gradient_seconds, free))

@@ -164,8 +164,14 @@ def examples_for_certificate(escape: EscapeDirection) -> int | None:
 
 
 def is_suspicious(escape: EscapeDirection, curvature: CurvatureStats) -> bool:
-    """Whether to try a run from here: a certified direction along which the loss falls at all."""
-    return is_certified(escape, curvature) and _falls(escape, SLIGHT_DROP)
+    """Whether to try a run from here: a certified direction along which the loss falls at all.
+
+    Where all examples were seen, that is no chance, and a kick that gains next to nothing by itself may
+    lead away: it breaks a symmetry.
+    """
+    is_exact = escape.curvature.low == escape.curvature.high
+    falls = escape.lowest_at is not None if is_exact else _falls(escape, SLIGHT_DROP)
+    return is_certified(escape, curvature) and falls
 
 
 def _decide(escape: EscapeDirection, curvature: CurvatureStats, trap: Trap | None) -> Verdict:

@@ -50,7 +50,7 @@ PASSES_PER_GRADIENT, PASSES_PER_PRODUCT, PASSES_PER_LOSS = 1.2, 1.9, 0.5
 PASSES_PER_DIFFERENCE = 2.5
 GAUSS_NEWTON_PASSES = 4.5
 
-SCANNED_LOSSES = 21
+SCANNED_LOSSES = 25
 
 
 def is_large(num_parameters: int, iterations: int) -> bool:

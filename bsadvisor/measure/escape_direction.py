@@ -28,7 +28,7 @@ ESCAPED_SHARE = 0.05
 FIRST_DROP = 0.01
 """The first step tried takes this share of the loss off, if the curvature holds on."""
 
-STEPS_TRIED = tuple(2.0**power for power in range(-1, 9))
+STEPS_TRIED = tuple(2.0**power for power in range(-5, 7))
 """Times the first one, in both directions."""
 
 

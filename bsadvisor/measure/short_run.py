@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,13 @@ from bsadvisor.measure.problem import Problem
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.random_state import seed_everything
 from bsadvisor.theory.stability import Scheme
-from bsadvisor.values import ShortRun
+from bsadvisor.values import Estimate, ShortRun
 
 EPSILON = 1e-8
 """Beside the root of second moments that begin at zero; in a checkpoint's D the optimizer's own is contained."""
+
+LASTING_LOOKS = 3
+"""A gain lasts that is there at so many looks in a row."""
 
 Losses = np.ndarray[Any, np.dtype[np.float64]]
 """One per micro-batch."""
@@ -42,11 +46,20 @@ class Steps:
     """Per step."""
     micro_batch: int
     """Examples."""
+    look_every: int = 10
+    """Steps between two looks at the loss."""
+    growth: float = 1.0
+    """Of the learning rate, from each step to the next."""
+    highest_rate: float = math.inf
     weight_decay: float = 0.0
     decoupled: bool = False
     """Whether the decay shrinks the weights beside the update, as AdamW's does, and not within the gradient."""
     relative_rates: Mapping[str, float] | None = None
     """Of each parameter's group, against the learning rate; None: all have the same. Contained in D."""
+
+    def rate(self, step: int) -> float:
+        """Of the `step`-th step, from 0 on."""
+        return min(self.learning_rate * self.growth**step, max(self.highest_rate, self.learning_rate))
 
 
 def short_run(
@@ -55,30 +68,36 @@ def short_run(
     steps: Steps,
     *,
     kick: Tensor,
+    held: Sequence[Any],
+    held_examples: int,
     divide_by_examples: bool,
-    evaluated: int,
-    first_evaluated: int = 0,
     seed: int,
+    has_left: Callable[[Estimate], bool],
     should_stop: Callable[[], bool],
-) -> ShortRun | None:
-    """The fall of the loss over some steps from the checkpoint, and from beside it.
+) -> tuple[ShortRun, ...]:
+    """The fall of the loss on the way from the checkpoint, and from beside it, at every look.
 
     Both see the same batches, but those of a stream. Everything is as before afterwards. Momentum starts
     at zero, and an adaptive optimizer's second moments at those of its checkpoint, or at none.
 
     Args:
         kick: (P,) change of the parameters that the second run starts with.
-        evaluated: micro-batches on which the loss is compared before and after.
-        first_evaluated: example of the gradient's that they begin with: those before it chose the kick.
+        held: micro-batches on which the loss is compared before and after; where they do not hold all
+            examples, those that chose the kick are not among them.
+        held_examples: of each of these.
+        has_left: told the fall of the loss at every look of the first run; ends it, and the second one
+            where the first ended.
+        should_stop: ends either run.
 
     Returns:
-        None where `should_stop` said so, or where the data ended.
+        What is known after so many steps, as far as both went: nothing where `should_stop` said so, or the
+        data ended, before the first look of the second.
 
-    Cost: two forward and backward passes over every example of the run; four copies of the parameters.
+    Cost: two forward and backward passes over every example of the run, two forward passes over `held` at
+        every look; four copies of the parameters.
     """
     hessian = Hessian(problem=problem, seed=seed, divide_by=steps.micro_batch if divide_by_examples else 1)
-    held = sampler.curvature(first_evaluated, evaluated, steps.micro_batch)
-    after: list[Losses] = []
+    judge = replace(hessian, divide_by=held_examples if divide_by_examples else 1)
     with (
         preserved(problem.model),
         in_full_precision(problem.model),
@@ -86,44 +105,82 @@ def short_run(
         parameters_kept(hessian.leaves) as origin,
     ):
         seed_everything(seed)
-        before = _losses(hessian, held)
-        for start in (torch.zeros_like(kick), kick):
-            with torch.no_grad():
-                for leaf, home, change in zip(hessian.leaves, origin, hessian.split(start), strict=True):
-                    leaf.copy_(home + change)
+        before = _losses(judge, held)
+
+        def looks(start: Tensor | None, enough: Callable[[list[Losses]], bool]) -> list[Losses]:
+            _move(hessian, origin, start)
             batches = sampler.random(steps.number * steps.micro_batches, steps.micro_batch, seed)
-            if not _train(hessian, batches, steps, should_stop):
-                return None
-            after.append(_losses(hessian, held))
-    stayed, kicked = after
-    return ShortRun(
-        steps=steps.number,
-        loss_drop=one_sided(before - stayed, CERTIFICATE),
-        kicked_loss_drop=one_sided(before - kicked, CERTIFICATE),
-        gain=one_sided(stayed - kicked, CERTIFICATE),
+            found: list[Losses] = []
+            for _ in _train(hessian, batches, steps, should_stop):
+                found.append(_losses(judge, held))
+                if enough(found):
+                    break
+            return found
+
+        stayed = looks(None, lambda found: has_left(one_sided(before - found[-1], CERTIFICATE)))
+        kicked = looks(kick, lambda found: len(found) == len(stayed)) if stayed else []
+    return _compared(before, stayed, kicked, steps.look_every)
+
+
+def _compared(
+    before: Losses, stayed: Sequence[Losses], kicked: Sequence[Losses], every: int
+) -> tuple[ShortRun, ...]:
+    falls = [one_sided(before - losses, CERTIFICATE) for losses in stayed]
+    gains = [one_sided(ours - theirs, CERTIFICATE) for ours, theirs in zip(stayed, kicked, strict=False)]
+    return tuple(
+        ShortRun(
+            steps=every * count,
+            loss_drop=falls[count - 1],
+            kicked_loss_drop=one_sided(before - kicked[count - 1], CERTIFICATE),
+            gain=gains[count - 1],
+            widest_drop=max(falls[:count], key=_size),
+            lasting_gain=min(gains[max(count - LASTING_LOOKS, 0) : count], key=_value),
+        )
+        for count in range(1, len(gains) + 1)
     )
 
 
-def _train(hessian: Hessian, batches: Iterator[Any], steps: Steps, should_stop: Callable[[], bool]) -> bool:
-    """Whether all steps were taken."""
+def _size(fall: Estimate) -> float:
+    return math.inf if fall.value is None else abs(fall.value)
+
+
+def _value(gain: Estimate) -> float:
+    return -math.inf if gain.value is None else gain.value
+
+
+@torch.no_grad()
+def _move(hessian: Hessian, origin: Sequence[Tensor], kick: Tensor | None) -> None:
+    """To the origin, or beside it."""
+    for leaf, home in zip(hessian.leaves, origin, strict=True):
+        leaf.copy_(home)
+    if kick is not None:
+        for leaf, change in zip(hessian.leaves, hessian.split(kick), strict=True):
+            leaf.add_(change)
+
+
+def _train(
+    hessian: Hessian, batches: Iterator[Any], steps: Steps, should_stop: Callable[[], bool]
+) -> Iterator[None]:
+    """An item whenever it is time for a look; ends where all steps were taken, or the data ended."""
     update = _Update(steps, hessian)
     for step in range(steps.number):
         total = torch.zeros_like(update.momentum)
         for part in range(steps.micro_batches):
             batch = None if should_stop() else next(batches, None)
             if batch is None:
-                return False
+                return
             total += hessian.gradient(batch, step * steps.micro_batches + part)
         total /= steps.micro_batches
         if not steps.decoupled:
             _add_weights(total, hessian, steps.weight_decay)
         change = update(total)
         if steps.decoupled:
-            _add_weights(change, hessian, -steps.learning_rate * steps.weight_decay)
+            _add_weights(change, hessian, -steps.rate(step) * steps.weight_decay)
         with torch.no_grad():
             for leaf, moved_by in zip(hessian.leaves, hessian.split(change), strict=True):
                 leaf.add_(moved_by)
-    return True
+        if (step + 1) % steps.look_every == 0:
+            yield
 
 
 @torch.no_grad()
@@ -174,7 +231,7 @@ class _Update:
         elif scheme == "ema":
             direction = self.momentum / (1 - beta**self._taken)
         scaled = direction if self._root is None else direction / (self._root + self._epsilon)
-        return -self._steps.learning_rate * self._rates * scaled
+        return -self._steps.rate(self._taken - 1) * self._rates * scaled
 
 
 def _joined(parts: Mapping[str, Tensor], hessian: Hessian) -> Tensor:

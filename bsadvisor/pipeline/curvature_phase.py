@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bsadvisor.advise.curvature_plan import plan_curvature, seconds_allowed
+from bsadvisor.advise.curvature_plan import CurvaturePlan, plan_curvature, seconds_allowed
 from bsadvisor.advise.saddle import may_be_stuck
 from bsadvisor.advise.update_rule import update_rule
 from bsadvisor.measure.best_step import BestStep
@@ -19,7 +19,7 @@ from bsadvisor.measure.curvature_stats import curvature_stats, noise_scale
 from bsadvisor.measure.statistics import noise_trace_in_use
 from bsadvisor.pipeline.gradient_phase import GradientPhase
 from bsadvisor.pipeline.session import Session
-from bsadvisor.pipeline.short_runs import with_trials
+from bsadvisor.pipeline.short_runs import can_search_whole, with_trials
 from bsadvisor.values import CurvatureStats, EscapeDirection, Estimate, Progress
 
 
@@ -48,16 +48,17 @@ def measure_curvature(session: Session, gradient: GradientPhase, step: BestStep 
     """
     session.progress(Progress(phase="curvature", done=0, total=None))
     level = session.settings.confidence
-    ends = session.watch.seconds + seconds_allowed(gradient.seconds)
-    stuck = _may_be_stuck(session, gradient, step)
-    found = _run(session, gradient, may_be_stuck=stuck, ends=ends)
+    plan, stuck = _plan(session, gradient), _may_be_stuck(session, gradient, step)
+    whole = stuck and can_search_whole(session, gradient, plan.micro_batch)
+    ends = session.watch.seconds + seconds_allowed(gradient.seconds, suspicious=whole)
+    found = _run(session, gradient, plan, thorough=stuck and not whole, ends=ends)
     stats = curvature_stats(found, level, adaptive=session.target.preconditioner is not None)
     return CurvaturePhase(
         stats=stats,
         own_noise_scale=noise_scale(found.products, level),
         noise_scale=noise_scale(found.plain_products, level),
         noise_scale_gauss_newton=noise_scale(found.gauss_newton_products, level),
-        escape=with_trials(session, gradient, stats, found, may_be_stuck=stuck, ends=ends),
+        escape=with_trials(session, gradient, stats, found, search_whole=whole, ends=ends),
         by_differences=found.method_reason,
     )
 
@@ -73,17 +74,21 @@ def _may_be_stuck(session: Session, gradient: GradientPhase, step: BestStep | No
     )
 
 
-def _run(session: Session, gradient: GradientPhase, *, may_be_stuck: bool, ends: float) -> MeasuredCurvature:
-    """With a smaller micro-batch whenever the second graph does not fit."""
-    about, examples = session.target.description, gradient.probe.accumulator.num_examples
+def _plan(session: Session, gradient: GradientPhase) -> CurvaturePlan:
     plan = plan_curvature(
-        gradient_examples=examples,
+        gradient_examples=gradient.probe.accumulator.num_examples,
         available=gradient.sampler.num_certain,
         micro_batch=gradient.probe.micro_batch,
         coupled=gradient.couples,
     )
-    if is_large(about.trainable_parameters, plan.iterations) and not gradient.couples:
-        plan = plan.for_large_model()
+    large = is_large(session.target.description.trainable_parameters, plan.iterations)
+    return plan.for_large_model() if large and not gradient.couples else plan
+
+
+def _run(
+    session: Session, gradient: GradientPhase, plan: CurvaturePlan, *, thorough: bool, ends: float
+) -> MeasuredCurvature:
+    """With a smaller micro-batch whenever the second graph does not fit."""
     while plan.micro_batch >= 1:
         probe = CurvatureProbe(
             session.target,
@@ -91,9 +96,9 @@ def _run(session: Session, gradient: GradientPhase, *, may_be_stuck: bool, ends:
             plan,
             divide_by_examples=gradient.sums_loss,
             noise_trace=noise_trace_in_use(gradient.probe),
-            seconds_per_pass=gradient.seconds / examples,
+            seconds_per_pass=gradient.seconds / gradient.probe.accumulator.num_examples,
             seed=session.settings.seed,
-            may_be_stuck=may_be_stuck,
+            may_be_stuck=thorough,
         )
         try:
             return probe.run(

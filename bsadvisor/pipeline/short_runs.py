@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bsadvisor.advise.curvature_plan import SEARCH_ITERATIONS, seconds_allowed
 from bsadvisor.advise.saddle import is_suspicious
 from bsadvisor.advise.short_runs import (
-    has_way_out,
-    needs_longer_run,
-    plan_long_run,
+    HURRIED_BATCH,
+    HURRIED_LOOKS,
+    HURRIED_STEPS,
+    TIMES_FASTER,
+    best_look,
+    has_hurried_off,
+    has_left,
+    highest_rate,
+    look_every,
+    needs_hurry,
     plan_short_run,
     runs_away,
 )
 from bsadvisor.advise.update_rule import UpdateRule, update_rule
+from bsadvisor.measure import whole_search
 from bsadvisor.measure.curvature import MeasuredCurvature, is_large, scale_of
 from bsadvisor.measure.hessian import Hessian
 from bsadvisor.measure.short_run import Steps, short_run
 from bsadvisor.measure.statistics import noise_trace_in_use
-from bsadvisor.measure.whole_search import WayOut, search_whole
+from bsadvisor.measure.whole_search import WayOut
 from bsadvisor.pipeline.gradient_phase import GradientPhase
 from bsadvisor.pipeline.session import Session
-from bsadvisor.values import CurvatureStats, EscapeDirection, ShortRun
-
-SEARCH_SHARE = 0.5
-"""Of the time that is left, for the directions; the rest is for what holds along the lowest."""
+from bsadvisor.values import CurvatureStats, EscapeDirection, Estimate, ShortRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,45 +45,77 @@ class Trials:
     batch_size: int
     learning_rate: float
 
-    def along(self, way: WayOut, first_evaluated: int) -> EscapeDirection:
-        """The direction with the runs that were tried along it; a longer one only where it is needed."""
+    def along(self, way: WayOut) -> EscapeDirection:
+        """The direction with the runs that were tried along it; a hurried one only where it is needed."""
         if not is_suspicious(way.escape, self.stats):
             return way.escape
-        ends = self.session.watch.seconds + seconds_allowed(self.gradient.seconds)
-        run = self._run(way, first_evaluated, plan_short_run(self.batch_size), ends=float("inf"))
-        tried = replace(way.escape, short_run=run)
-        if not needs_longer_run(tried):
+        loss, batch = way.escape.loss, self.batch_size
+        steps = self._steps()
+        looks = self._run(way, steps, has_left=lambda fall: has_left(fall, loss, batch), ends=math.inf)
+        if not looks:
+            return way.escape
+        tried = replace(way.escape, short_run=looks[-1])
+        if looks[-1].steps < steps.number and not runs_away(tried):  # stopped half-way
+            return way.escape
+        if not needs_hurry(tried):
             return tried
-        longer = self._run(way, first_evaluated, plan_long_run(self.batch_size), ends=ends)
-        return replace(tried, long_run=longer)
+        watch, seconds = self.session.watch, seconds_allowed(self.gradient.seconds)
+        ends = watch.seconds + seconds
+        looks = self._run(
+            way,
+            self._hurried(steps),
+            has_left=lambda fall: has_hurried_off(fall, loss) or watch.seconds > ends - seconds / 2,
+            ends=ends,
+        )
+        return replace(tried, hurried_run=best_look(looks, loss))
 
-    def _run(self, way: WayOut, first_evaluated: int, number: int, *, ends: float) -> ShortRun | None:
-        """None where the time was over first."""
+    def _steps(self) -> Steps:
+        """Those of the optimizer with the pair in use."""
         about = self.session.target.description
         details = about.optimizer_details
-        size = min(self.gradient.probe.micro_batch, self.batch_size)
-        steps = Steps(
+        parts = math.ceil(self.batch_size / self.gradient.probe.micro_batch)
+        return Steps(
             scheme=self.rule.scheme,
             learning_rate=self.rule.gradient_weight * self.learning_rate,
             momentum=self.rule.momentum,
             second_beta=self.rule.second_beta,
             taken=details.step or 0 if details else 0,
-            number=number,
-            micro_batches=self.batch_size // size,
-            micro_batch=size,
+            number=plan_short_run(self.batch_size),
+            micro_batches=parts,
+            micro_batch=self.batch_size // parts,
+            look_every=look_every(self.batch_size),
             weight_decay=details.weight_decay or 0.0 if details else 0.0,
             decoupled=about.optimizer == "adamw",
             relative_rates=self.session.target.relative_rates,
         )
+
+    def _hurried(self, steps: Steps) -> Steps:
+        """Larger and larger ones."""
+        adaptive = steps.second_beta is not None
+        batch = steps.micro_batches * steps.micro_batch
+        return replace(
+            steps,
+            number=HURRIED_STEPS,
+            micro_batches=steps.micro_batches * math.ceil(HURRIED_BATCH / batch),
+            look_every=HURRIED_STEPS // HURRIED_LOOKS,
+            growth=TIMES_FASTER ** (1 / HURRIED_STEPS),
+            highest_rate=highest_rate(self.stats, adaptive=adaptive),
+        )
+
+    def _run(
+        self, way: WayOut, steps: Steps, *, has_left: Callable[[Estimate], bool], ends: float
+    ) -> tuple[ShortRun, ...]:
+        """Nothing where the time was over first."""
         return short_run(
             self.session.target,
             self.gradient.sampler,
             steps,
             kick=(way.escape.lowest_at or 0.0) * way.displacement,
+            held=way.held,
+            held_examples=way.held_examples,
             divide_by_examples=self.gradient.sums_loss,
-            first_evaluated=first_evaluated,
-            evaluated=max(way.escape.examples // size, 2),
             seed=self.session.settings.seed,
+            has_left=has_left,
             should_stop=lambda: self.session.is_over() or self.session.watch.seconds > ends,
         )
 
@@ -87,13 +126,14 @@ def with_trials(
     stats: CurvatureStats,
     found: MeasuredCurvature,
     *,
-    may_be_stuck: bool,
+    search_whole: bool,
     ends: float,
 ) -> EscapeDirection | None:
     """Does a run from here leave by itself, and one from beside it?
 
     Args:
-        may_be_stuck: whether a second search is worth its time.
+        search_whole: whether a search on all examples is possible and worth its time; what it finds counts,
+            not what was found on some of them.
         ends: of the curvature phase, on the session's watch.
     """
     about = session.target.description
@@ -108,27 +148,34 @@ def with_trials(
         batch_size=batch,
         learning_rate=rate,
     )
-    tried = found.escape
-    if found.spectrum is not None and tried is not None and tried.lowest_at is not None:
-        way = WayOut(escape=tried, displacement=found.spectrum.lowest.displacement)
-        tried = trials.along(way, found.spectrum.sample.direction_examples)
-    if not may_be_stuck or (tried is not None and (has_way_out(tried) or runs_away(tried))):
-        return tried
-    whole = _search_whole(session, gradient, found, ends)
-    second = None if whole is None else trials.along(whole, 0)
-    return second if second is not None and has_way_out(second) else tried
+    way = _search_whole(session, gradient, found, ends) if search_whole else None
+    if way is None and found.spectrum is not None and found.escape is not None:
+        sample = found.spectrum.sample
+        way = WayOut(
+            escape=found.escape,
+            displacement=found.spectrum.lowest.displacement,
+            held=sample.certificate,
+            held_examples=sample.micro_batch,
+        )
+    return found.escape if way is None or way.escape.lowest_at is None else trials.along(way)
+
+
+def can_search_whole(session: Session, gradient: GradientPhase, micro_batch: int) -> bool:
+    """Not where the curvature depends on how examples are put together."""
+    if gradient.couples or is_large(session.target.description.trainable_parameters, SEARCH_ITERATIONS):
+        return False
+    return whole_search.can_search_whole(
+        Hessian(problem=session.target, seed=session.settings.seed), gradient.sampler, micro_batch
+    )
 
 
 def _search_whole(
     session: Session, gradient: GradientPhase, found: MeasuredCurvature, ends: float
 ) -> WayOut | None:
-    """Where a sample was too small; not where the curvature depends on how examples are put together."""
-    large = is_large(session.target.description.trainable_parameters, SEARCH_ITERATIONS)
-    if found.spectrum is None or gradient.couples or large:
+    if found.spectrum is None:
         return None
     size = found.spectrum.sample.micro_batch
-    half = session.watch.seconds + SEARCH_SHARE * max(ends - session.watch.seconds, 0.0)
-    return search_whole(
+    return whole_search.search_whole(
         Hessian(
             problem=session.target,
             seed=session.settings.seed,
@@ -140,6 +187,6 @@ def _search_whole(
         micro_batch=size,
         iterations=SEARCH_ITERATIONS,
         noise_trace=noise_trace_in_use(gradient.probe),
-        enough=lambda: session.is_over() or session.watch.seconds > half,
-        should_stop=lambda: session.is_over() or session.watch.seconds > ends,
+        time_left=lambda: min(session.watch.left(), ends - session.watch.seconds),
+        stop=lambda: session.stop.requested,
     )

@@ -471,8 +471,9 @@ def _saddle(report: Report, saddle: SaddleVerdict) -> Iterator[str]:
     if saddle.loss_drop is not None and saddle.loss_drop.value is not None:
         yield f"loss to gain along it {numbers.interval(saddle.loss_drop)}, {_level(saddle.loss_drop)}"
     if saddle.evidence is not None:
-        for run in (saddle.evidence.short_run, saddle.evidence.long_run):
-            yield from () if run is None else _run_tried(run)
+        run, hurried = saddle.evidence.short_run, saddle.evidence.hurried_run
+        yield from () if run is None else _run_tried(run)
+        yield from () if hurried is None else _run_tried(hurried, " in a hurry")
     left, steps = _left(saddle), saddle.escape_steps
     if left and steps is not None and not any(row.escape_steps for row in report.recommendations):
         yield f"about {numbers.significant(steps)} steps until {left}, predicted"
@@ -499,10 +500,10 @@ def _along(curvature: Estimate) -> str:
     return f"{numbers.interval(curvature)}, {_level(curvature)}"
 
 
-def _run_tried(run: ShortRun) -> Iterator[str]:
+def _run_tried(run: ShortRun, how: str = "") -> Iterator[str]:
     """Both halves of what the verdict rests on."""
     steps = numbers.counted(run.steps, "step")
-    yield f"{steps} lower the loss by {numbers.interval(run.loss_drop)}"
+    yield f"{steps}{how} lower the loss by {numbers.interval(run.loss_drop)}"
     yield f"from its lowest point along it by {numbers.interval(run.kicked_loss_drop)}"
 
 

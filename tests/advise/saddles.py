@@ -46,7 +46,7 @@ def escape(
     drop: float = 0.4,
     loss: float = 1.0,
     run: ShortRun | None = None,
-    longer: ShortRun | None = None,
+    hurried: ShortRun | None = None,
 ) -> EscapeDirection:
     """A direction along which the loss bends down, by default with gradient noise as the only way out."""
     return EscapeDirection(
@@ -62,13 +62,28 @@ def escape(
         lowest_at=1.0 if drop > 0 else None,
         examples=512,
         short_run=run,
-        long_run=longer,
+        hurried_run=hurried,
     )
 
 
-def run(*, stays: Estimate, kicked: Estimate, gain: Estimate | None = None, steps: int = 100) -> ShortRun:
-    """A run that was tried; by default the kick gains all that it did not gain before."""
-    return ShortRun(steps=steps, loss_drop=stays, kicked_loss_drop=kicked, gain=gain or kicked)
+def run(
+    *,
+    stays: Estimate,
+    kicked: Estimate,
+    gain: Estimate | None = None,
+    widest: Estimate | None = None,
+    steps: int = 100,
+) -> ShortRun:
+    """A run that was tried; by default the kick gains all that it did not gain before, and keeps it."""
+    gain = gain or kicked
+    return ShortRun(
+        steps=steps,
+        loss_drop=stays,
+        kicked_loss_drop=kicked,
+        gain=gain,
+        widest_drop=widest or stays,
+        lasting_gain=gain,
+    )
 
 
 STUCK = run(stays=within(0.001, 0.002), kicked=within(0.3, 0.02))

@@ -37,16 +37,24 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
 
 
-def run(net: Net, steps: Steps, **options: Any) -> ShortRun | None:
+def looks(
+    net: Net, steps: Steps, *, evaluated: int = EVALUATED, first: int = 0, **options: Any
+) -> tuple[ShortRun, ...]:
     size = sum(parameter.numel() for parameter in net.parameters.values())
+    sampler = Sampler(net.data, seed=0)
     given: dict[str, Any] = {
-        "evaluated": EVALUATED,
+        "held": sampler.curvature(first, evaluated, steps.micro_batch),
+        "held_examples": steps.micro_batch,
         "kick": torch.zeros(size, dtype=torch.float64),
         "divide_by_examples": False,
+        "has_left": lambda fall: False,
         "should_stop": lambda: False,
     }
-    sampler = Sampler(net.data, seed=0)
     return short_run(net, sampler, steps, seed=SEED, **{**given, **options})
+
+
+def run(net: Net, steps: Steps, **options: Any) -> ShortRun:
+    return looks(net, replace(steps, look_every=steps.number), **options)[-1]
 
 
 @torch.no_grad()
@@ -88,7 +96,7 @@ def test_twenty_steps_are_those_of_the_optimizer(kind: str) -> None:
     steps, optimizer = OPTIMIZERS[kind]
     net = Net(mlp(), table())
     found = run(net, steps)
-    assert found is not None and found.steps == 20
+    assert found.steps == 20
     wanted = drop_of(net, steps, optimizer(net.model.parameters()))
     assert found.loss_drop.value == pytest.approx(wanted, rel=1e-9)
     assert found.kicked_loss_drop == found.loss_drop  # with no kick at all
@@ -125,7 +133,6 @@ def test_adam_goes_on_from_the_second_moments_and_the_step_count_of_its_checkpoi
         decoupled=True,
     )
     found = run(net, steps)
-    assert found is not None
     assert found.loss_drop.value == pytest.approx(drop_of(net, steps, adam), rel=1e-5)
 
 
@@ -184,7 +191,7 @@ def test_a_frozen_preconditioner_with_bias_corrected_momentum_is_followed() -> N
             average.mul_(BETA).add_(gradient, alpha=1 - BETA)
             part.data -= 0.1 * 0.5 * average / (1 - BETA**count)
     after = mean_loss(net, held)
-    assert found is not None and found.loss_drop.value == pytest.approx(before - after, rel=1e-9)
+    assert found.loss_drop.value == pytest.approx(before - after, rel=1e-9)
 
 
 def test_gradients_are_accumulated_where_the_batch_exceeds_the_micro_batch() -> None:
@@ -193,7 +200,6 @@ def test_gradients_are_accumulated_where_the_batch_exceeds_the_micro_batch() -> 
     whole = run(net, replace(SGD, micro_batch=32), evaluated=4)
     parts = run(net, replace(SGD, micro_batches=2), evaluated=8)
     single = run(net, SGD, evaluated=8)
-    assert whole is not None and parts is not None and single is not None
     assert parts.loss_drop.value == pytest.approx(whole.loss_drop.value, rel=1e-9)
     assert parts.loss_drop.value != pytest.approx(single.loss_drop.value, rel=1e-3)
 
@@ -210,9 +216,9 @@ def test_a_kick_moves_the_second_run_alone() -> None:
     held = Sampler(net.data, seed=0).curvature(0, EVALUATED, 16)
     climbed = mean_loss(kicked, held) - mean_loss(net, held)
     wanted = drop_of(kicked, SGD, torch.optim.SGD(kicked.model.parameters(), lr=0.1)) - climbed
-    assert found is not None and found.kicked_loss_drop.value == pytest.approx(wanted, rel=1e-9)
+    assert found.kicked_loss_drop.value == pytest.approx(wanted, rel=1e-9)
     unkicked = run(net, SGD)
-    assert unkicked is not None and found.loss_drop == unkicked.loss_drop
+    assert found.loss_drop == unkicked.loss_drop
 
 
 def test_the_gain_of_a_kick_is_known_better_than_either_fall() -> None:
@@ -220,7 +226,6 @@ def test_the_gain_of_a_kick_is_known_better_than_either_fall() -> None:
     net = Net(mlp(), table())
     kick = torch.full((sum(part.numel() for part in net.parameters.values()),), 0.01, dtype=torch.float64)
     found = run(net, SGD, kick=kick)
-    assert found is not None
     falls = found.loss_drop, found.kicked_loss_drop
     assert found.gain.value == pytest.approx((falls[1].value or 0.0) - (falls[0].value or 0.0), rel=1e-9)
     widths = [(part.high or 0.0) - (part.low or 0.0) for part in (found.gain, *falls)]
@@ -230,11 +235,10 @@ def test_the_gain_of_a_kick_is_known_better_than_either_fall() -> None:
 def test_a_run_is_judged_on_the_examples_that_did_not_choose_its_kick() -> None:
     net = Net(mlp(), table())
     sampler = Sampler(net.data, seed=0)
-    found = run(net, SGD, first_evaluated=64)
+    found = run(net, SGD, first=64)
     held = sampler.curvature(64, EVALUATED, 16)
     before = mean_loss(net, held)
     drop_of(net, SGD, torch.optim.SGD(net.model.parameters(), lr=0.1))
-    assert found is not None
     assert found.loss_drop.value == pytest.approx(before - mean_loss(net, held), rel=1e-9)
 
 
@@ -246,7 +250,6 @@ def test_a_summed_loss_takes_the_steps_of_its_mean() -> None:
         run(Net(mlp(), table()), SGD),
         run(Net(mlp(), table(), summed), SGD, divide_by_examples=True),
     )
-    assert mean is not None and total is not None
     assert total.loss_drop.value == pytest.approx(mean.loss_drop.value, rel=1e-9)
 
 
@@ -256,7 +259,6 @@ def test_batch_norm_trains_on_its_batches_and_keeps_its_statistics() -> None:
     net = Net(model, table())
     with unchanged(model):
         found = run(net, SGD)
-    assert found is not None
     wanted = drop_of(net, SGD, torch.optim.SGD(model.parameters(), lr=0.1))
     assert found.loss_drop.value == pytest.approx(wanted, rel=1e-9)
 
@@ -265,16 +267,59 @@ def test_a_run_that_diverges_gives_no_value() -> None:
     net = Net(mlp(), table(), lambda model, batch: model(batch[:, :-1]).pow(4).mean())
     with unchanged(net.model):
         found = run(net, replace(SGD, learning_rate=1e9))
-    assert found is not None
     assert found.loss_drop.value is found.loss_drop.low is found.kicked_loss_drop.value is None
 
 
-@pytest.mark.parametrize("stop_at", [0, 7, 20, 39])
-def test_a_stop_gives_nothing_and_leaves_no_trace(stop_at: int) -> None:
+def test_a_look_is_what_a_run_of_so_many_steps_would_end_with() -> None:
+    kick = torch.full((83,), 0.05, dtype=torch.float64)
+    found = looks(Net(mlp(), table()), replace(SGD, look_every=5), kick=kick)
+    assert [look.steps for look in found] == [5, 10, 15, 20]
+    for look in found:
+        alone = run(Net(mlp(), table()), replace(SGD, number=look.steps), kick=kick)
+        assert (look.loss_drop, look.kicked_loss_drop) == (alone.loss_drop, alone.kicked_loss_drop)
+        assert look.gain == alone.gain
+
+
+def test_a_hurried_run_is_that_of_an_optimizer_with_a_growing_rate() -> None:
+    net = Net(mlp(), table())
+    steps = replace(SGD, scheme="heavy_ball", momentum=BETA, growth=1.1, highest_rate=0.3)
+    found = run(net, steps)
+    optimizer = torch.optim.SGD(net.model.parameters(), lr=0.1, momentum=BETA)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.1**step, 3.0))
+    optimizer.register_step_post_hook(lambda *_: rates.step())
+    assert found.loss_drop.value == pytest.approx(drop_of(net, steps, optimizer), rel=1e-9)
+
+
+def test_what_happened_on_the_way_is_not_forgotten() -> None:
+    """At a rate at which the loss swings, the widest fall is not the last one."""
+    steps = replace(SGD, learning_rate=3.0, look_every=1)
+    kick = torch.full((83,), 0.05, dtype=torch.float64)
+    found = looks(Net(mlp(), table()), steps, kick=kick)
+    falls, gains = ([getattr(look, name) for look in found] for name in ("loss_drop", "gain"))
+    for count, look in enumerate(found, 1):
+        assert look.widest_drop == max(falls[:count], key=lambda fall: abs(fall.value))
+        assert look.lasting_gain == min(gains[max(count - 3, 0) : count], key=lambda gain: gain.value)
+    assert found[-1].widest_drop != found[-1].loss_drop
+    assert any(look.lasting_gain != look.gain for look in found)
+
+
+def test_both_runs_end_where_the_first_has_left_by_itself() -> None:
+    net = Net(mlp(), table())
+    full = looks(net, replace(SGD, look_every=5))
+    enough = full[1].loss_drop.value or 0.0
+    with unchanged(net.model):
+        found = looks(net, replace(SGD, look_every=5), has_left=lambda fall: (fall.value or 0.0) >= enough)
+    assert found == full[:2]
+
+
+@pytest.mark.parametrize(("stop_at", "seen"), [(0, 0), (7, 0), (20, 0), (26, 1), (39, 3)])
+def test_a_stop_leaves_what_both_runs_have_shown_and_no_trace(stop_at: int, seen: int) -> None:
     net, asked = Net(mlp(), table()), iter(range(1000))
     with unchanged(net.model):
-        assert run(net, SGD, should_stop=lambda: next(asked) >= stop_at) is None
-    assert next(asked) == stop_at + 1
+        found = looks(net, replace(SGD, look_every=5), should_stop=lambda: next(asked) >= stop_at)
+    assert len(found) == seen
+    # A run that is stopped does not keep the next one from asking.
+    assert next(asked) >= stop_at + 1
 
 
 @pytest.mark.parametrize("fails_at", [0, EVALUATED + 5, EVALUATED + 20 + EVALUATED + 3])
@@ -292,8 +337,8 @@ def test_everything_is_as_before_after_an_exception(fails_at: int) -> None:
 
 
 @pytest.mark.parametrize(("rows", "ends"), [(2048, False), (64, True), (300, True)])
-def test_a_stream_that_ends_within_the_run_gives_nothing(rows: int, ends: bool) -> None:
+def test_a_stream_that_ends_within_the_run_gives_no_more(rows: int, ends: bool) -> None:
     net = Net(mlp(), table())
     net.data = Table(table(rows), endless=True)
     with unchanged(net.model):
-        assert (run(net, SGD) is None) == ends
+        assert (len(looks(net, SGD)) < 2) == ends

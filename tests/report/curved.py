@@ -111,6 +111,8 @@ def at_a_saddle() -> Report:
         loss_drop=at_99(0.0004, 0.0003),
         kicked_loss_drop=at_99(0.0487, 0.0022),
         gain=at_99(0.0483, 0.0021),
+        widest_drop=at_99(0.0004, 0.0003),
+        lasting_gain=at_99(0.0421, 0.0019),
     )
     advice = "gradient noise leads out: B = 8 at this learning rate leaves in about 770 instead of 970 steps"
     finding = Finding(

@@ -31,6 +31,9 @@ DRAWN = range(1000, 1036), range(2000, 2015)
 SEALED = range(5000, 5040), range(5040, 5090)
 """Numbers of the candidate saddles, and of the ordinary checkpoints."""
 
+DIVERGED = {5060}
+"""Numbers whose training ends without a finite loss, which is no checkpoint."""
+
 CASES: tuple[Case, ...] = (
     *design_saddles.CASES,
     *design_ordinary.CASES,
@@ -39,7 +42,7 @@ CASES: tuple[Case, ...] = (
     *(saddle(number, "drawn") for number in DRAWN[0]),
     *(ordinary(number, "drawn") for number in DRAWN[1]),
     *(saddle(number, "sealed") for number in SEALED[0]),
-    *(ordinary(number, "sealed") for number in SEALED[1]),
+    *(ordinary(number, "sealed") for number in SEALED[1] if number not in DIVERGED),
 )
 
 
