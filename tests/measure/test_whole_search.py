@@ -13,6 +13,7 @@ from bsadvisor.measure import whole_search
 from bsadvisor.measure.hessian import Hessian
 from bsadvisor.measure.known_answers import Table
 from bsadvisor.measure.sampler import Sampler
+from bsadvisor.measure.spectrum import find_spectrum
 from bsadvisor.measure.whole_search import WayOut, can_search_whole, larger_batch, search_whole
 from tests.measure.dense import dense_hessian
 from tests.measure.test_curvature import unchanged
@@ -97,13 +98,12 @@ def test_where_time_is_short_the_direction_is_sought_on_fewer_examples_and_measu
     """Every look at the clock takes a second: a product is made in one."""
     monkeypatch.setattr(whole_search, "LARGEST_BATCH", 16)
     sizes: list[int] = []
-    real = whole_search.find_spectrum
 
     def find(hessian: Hessian, sample: Any, **options: Any) -> Any:
         sizes.append(len(sample.direction))
-        return real(hessian, sample, **options)
+        return find_spectrum(hessian, sample, **options)
 
-    monkeypatch.setattr(whole_search, "find_spectrum", find)
+    monkeypatch.setattr("bsadvisor.measure.whole_search.find_spectrum", find)
     ticks = count()
     found = search(Net(near_zero(), table(256)), time_left=lambda: seconds - next(ticks))
     assert sizes == [batches]
