@@ -27,9 +27,6 @@ the run without a kick finds it as well.
 FAR = 0.2
 """Of the loss: a hurried run that falls so far leads somewhere, with a kick or without."""
 
-HURRIED_BATCH = 128
-"""The least of its batches, for large steps have much noise."""
-
 SURE_PART = 0.4
 """Of what counts as moving: a kick that surely gains so much leads away, however slowly."""
 
@@ -138,7 +135,7 @@ def _leads_away(escape: EscapeDirection) -> Sure:
     if escape.short_run is not None:
         found.add(_gains(escape.short_run, little(escape.short_run, escape.loss)))
     if escape.hurried_run is not None:
-        found.add(_gains(escape.hurried_run, _little(STUCK_STEPS, escape.loss)))
+        found.add(_gains_in_a_hurry(escape.hurried_run, _little(STUCK_STEPS, escape.loss)))
         found.add("perhaps" if _leads_far(escape.hurried_run, escape.loss) else "no")
     return "surely" if "surely" in found else "perhaps" if "perhaps" in found else "no"
 
@@ -149,13 +146,29 @@ def _gains(run: ShortRun, least: float) -> Sure:
     Or by a part of it that is certain: both runs see the same batches, which carry them back together
     where nothing is to be gained.
     """
-    drop, gain = run.kicked_loss_drop, run.lasting_gain
-    if drop.value is None or gain.value is None:
-        return "no"
-    low = min(-math.inf if end is None else end for end in (drop.low, gain.low))
+    value, low = _gained(run)
     if low >= least:
         return "surely"
-    return "perhaps" if min(drop.value, gain.value) >= least or low >= SURE_PART * least else "no"
+    return "perhaps" if value >= least or low >= SURE_PART * least else "no"
+
+
+def _gains_in_a_hurry(run: ShortRun, least: float) -> Sure:
+    """Both by much and with some certainty: it is the best of many looks."""
+    value, low = _gained(run)
+    if low >= least:
+        return "surely"
+    return "perhaps" if value >= least and low >= SURE_PART * least else "no"
+
+
+def _gained(run: ShortRun) -> tuple[float, float]:
+    """The lesser of the two gains of a kick, and the lower end of either."""
+    both = run.kicked_loss_drop, run.lasting_gain
+    values, lows = ([getattr(gain, name) for gain in both] for name in ("value", "low"))
+    return min(map(_known, values)), min(map(_known, lows))
+
+
+def _known(end: float | None) -> float:
+    return -math.inf if end is None else end
 
 
 def _leads_far(run: ShortRun, loss: float) -> bool:

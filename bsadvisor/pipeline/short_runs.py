@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from bsadvisor.advise.curvature_plan import SEARCH_ITERATIONS, seconds_allowed
 from bsadvisor.advise.saddle import is_suspicious
 from bsadvisor.advise.short_runs import (
-    HURRIED_BATCH,
     HURRIED_LOOKS,
     HURRIED_STEPS,
     TIMES_FASTER,
@@ -90,13 +89,11 @@ class Trials:
         )
 
     def _hurried(self, steps: Steps) -> Steps:
-        """Larger and larger ones."""
+        """Larger and larger ones, on batches of the same size: with larger ones the loss falls anywhere."""
         adaptive = steps.second_beta is not None
-        batch = steps.micro_batches * steps.micro_batch
         return replace(
             steps,
             number=HURRIED_STEPS,
-            micro_batches=steps.micro_batches * math.ceil(HURRIED_BATCH / batch),
             look_every=HURRIED_STEPS // HURRIED_LOOKS,
             growth=TIMES_FASTER ** (1 / HURRIED_STEPS),
             highest_rate=highest_rate(self.stats, adaptive=adaptive),

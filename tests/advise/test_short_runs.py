@@ -76,7 +76,8 @@ def test_a_shorter_run_is_held_to_a_smaller_fall() -> None:
     [
         (run(stays=STAYS, kicked=FAR, steps=200), "warning"),
         (run(stays=STAYS, kicked=within(0.06, 0.02), steps=200), "possible"),
-        (run(stays=STAYS, kicked=NEAR, steps=40), "possible"),  # it is slow, but sure
+        (run(stays=STAYS, kicked=within(0.06, 0.05), steps=200), "note"),  # by chance, of many looks
+        (run(stays=STAYS, kicked=NEAR, steps=200), "note"),  # as may this be
         (run(stays=STAYS, kicked=SLIGHT, steps=40), "note"),  # few steps in a hurry are not asked for less
         (run(stays=STAYS, kicked=SLIGHT, steps=200), "note"),
         (run(stays=FAR, kicked=FAR, gain=SLIGHT, steps=200), "possible"),  # it gets there by itself

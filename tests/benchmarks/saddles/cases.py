@@ -27,8 +27,8 @@ from tests.benchmarks.saddles.problem import Case, Split
 
 SPLITS: tuple[Split, ...] = ("design", "test", "fresh", "drawn", "sealed")
 
-DRAWN = range(1000, 1036), range(2000, 2015)
-SEALED = range(5000, 5040), range(5040, 5090)
+DRAWN = range(1000, 1036), (*range(2000, 2015), *range(5040, 5043))
+SEALED = range(5000, 5040), range(5043, 5090)
 """Numbers of the candidate saddles, and of the ordinary checkpoints."""
 
 DIVERGED = {5060}
