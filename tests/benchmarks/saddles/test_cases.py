@@ -43,6 +43,8 @@ def test_each_split_has_saddles_and_ordinary_cases_enough() -> None:
     assert count["design", "true_saddle"] >= 10 and count["test", "true_saddle"] >= 20
     assert count["design", "ordinary"] >= 20 and count["test", "ordinary"] >= 40
     assert count["fresh", "true_saddle"] >= 20 and count["fresh", "ordinary"] >= 25
+    assert count["drawn", "true_saddle"] >= 20 and count["drawn", "ordinary"] >= 15
+    assert count["sealed", "true_saddle"] >= 25 and count["sealed", "ordinary"] >= 45
 
 
 def test_nothing_is_in_two_splits() -> None:
