@@ -668,6 +668,98 @@ _RULES = (
     ),
     # --- 38x: the rules of `check`; 39x: the report that it reads ---
     Rule(
+        code="BSA331",
+        severity="info",
+        title="Checkpoints were put in order",
+        message="the checkpoints were not given in the order of their steps: sorted by them",
+        remedy="nothing to do: a shell lists step-1000 before step-200",
+        explanation=(
+            "A trend needs the order in which the run went through the checkpoints. It is that of the steps that "
+            "they recorded, that the optimizer's state counts, or that stand in their names, whichever of these "
+            "gives every checkpoint a step of its own."
+        ),
+    ),
+    Rule(
+        code="BSA332",
+        severity="note",
+        title="A checkpoint was given twice",
+        message="{double} was left out: it is the same as {kept}",
+        remedy="give every checkpoint of the run once",
+        explanation=(
+            "The files are compared by what is in them. A copy, such as `last.pt`, would count one moment of the "
+            "run twice and make a trend look surer than it is."
+        ),
+    ),
+    Rule(
+        code="BSA333",
+        severity="warning",
+        title="The steps are not known",
+        message="the checkpoints' steps are not known: taken in the order of their names, without a ramp",
+        remedy="save the step with the weights, as `step`, or write it into the file's name: step-400.pt",
+        explanation=(
+            "Neither in the checkpoints nor in their names there is a number of steps that tells all of them apart "
+            "(an epoch is none). The noise scale is then set against the loss only, and as nobody knows how long "
+            "the run was, no switch of the batch size can be placed in it."
+        ),
+    ),
+    Rule(
+        code="BSA334",
+        severity="note",
+        title="Too few checkpoints for a trend",
+        message="{count} of the run's checkpoints can be used for a trend, which takes {needed} at different steps",
+        remedy="{advice}",
+        explanation=(
+            "Two points lie on every curve. One checkpoint has no derivative at all: it says what the noise scale "
+            "is and not where it goes. Published runs of language models doubled their critical batch size for "
+            "every 13 % that the loss fell by, which is when another look is worth it; so is one after every "
+            "change of the learning rate, for the noise scale goes as its inverse."
+        ),
+    ),
+    Rule(
+        code="BSA335",
+        severity="note",
+        title="No trend can be told",
+        message="the noise scale cannot be told to grow or to fall: by {low} to {high} over these checkpoints",
+        remedy="more checkpoints from early in the run to its end, or a smaller --precision with more time",
+        explanation=(
+            "The interval of the growth holds a factor of one. The noise scale of a single moment scatters, by more "
+            "than its own interval says, because the gradient at that moment is in part made by the noise of "
+            "the last steps. This scatter is estimated from the checkpoints themselves and widens the interval. "
+            "Without growth that is certain no ramp is advised."
+        ),
+    ),
+    Rule(
+        code="BSA336",
+        severity="note",
+        title="The noise scale falls",
+        message="the noise scale falls over these checkpoints, to {growth} of what it was: no ramp",
+        remedy="check that they are of one run, and in its order; else keep the batch size",
+        explanation=(
+            "In most runs the gradient shrinks faster than its noise. Where it does not, as early in a run, at a "
+            "saddle, or after the learning rate was raised, larger batches later would be for nothing."
+        ),
+    ),
+    Rule(
+        code="BSA337",
+        severity="info",
+        title="The learning rate had changed",
+        message="the run's learning rate went from {first:.3g} to {last:.3g}: the ramp stands in its place",
+        remedy="use the ramp with the learning rate held, or the decay without the ramp; not one on top of the other",
+        explanation=(
+            "Growing the batch size does to the noise in the weights what decaying the learning rate does. A run that "
+            "decays it already has that effect; the ramp has it in fewer steps. The noise scale goes as the inverse "
+            "of the learning rate, so part of its growth is the decay's doing."
+        ),
+    ),
+    Rule(
+        code="BSA338",
+        severity="note",
+        title="Not every checkpoint was measured",
+        message="interrupted: {left} of the checkpoints were not measured",
+        remedy="run it again: nothing of a track is kept",
+        explanation="What was measured until Ctrl-C is reported; the last checkpoints, which say most, are missing.",
+    ),
+    Rule(
         code="BSA381",
         severity="error",
         title="Too many examples",

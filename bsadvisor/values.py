@@ -2,7 +2,8 @@
 
     TargetRequest -> TargetDescription, TargetFacts -> ProbeRun, AssumptionFacts, GradientStats,
     CurvatureStats, EscapeDirection, LocalStats -> CriticalBatchSize, Recommendation, SaddleVerdict,
-    Headline, Finding -> Report; with CheckRequest -> Judgement -> CheckSummary
+    Headline, Finding -> Report; with CheckRequest -> Judgement -> CheckSummary; TrackedCheckpoint,
+    NoiseTrend, RampStage -> TrackReport
 
 A `Report` is the JSON report: its field names are the JSON keys, in the order of the file. `None` is
 JSON `null`: a part that was not measured, an estimate that was not resolved, a bound that does not
@@ -31,6 +32,10 @@ EquilibriumVerdict = Literal["run", "task", "unresolved"]
 CheckVerdict = Literal["pass", "fail", "unknown"]
 RuleSeverity = Literal["note", "warning", "error"]
 FileState = Literal["unchanged", "changed", "absent"]
+StepSource = Literal["checkpoint", "optimizer", "name", "order"]
+"""Who says at which step a checkpoint was saved."""
+TrendVerdict = Literal["grows", "falls", "unresolved"]
+"""Whether the noise scale's growth over the run is certainly above one, below one, or neither."""
 RuleName = Literal[
     "max_examples_over_minimum",
     "max_steps_over_minimum",
@@ -934,6 +939,112 @@ class ScaleAdvice:
     recommended: ScaledPair
     scaling_rules: tuple[RuleVerdict, ...]
     notes: tuple[str, ...]
+
+
+# --- a run, checkpoint after checkpoint ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedCheckpoint:
+    """What a probe of one checkpoint of the run found."""
+
+    checkpoint: str
+    checkpoint_sha256: str
+    step: int
+    """Optimizer steps; where nobody says, its place in the order of names."""
+    step_from: StepSource
+    learning_rate: float | None
+    """As a schedule had made it by then; None: not known."""
+    loss: Estimate | None
+    """Training loss, on the examples on which steps are tried."""
+    noise_scale_simple: Estimate
+    noise_scale_preconditioned: Estimate | None
+    """In an adaptive optimizer's geometry."""
+    noise_trace: Estimate
+    """tr(Sigma), per example."""
+    examples: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseTrend:
+    """The noise scale as a power law of steps or of the loss, over all checkpoints."""
+
+    against: Literal["step", "loss"]
+    noise_scale: Literal["simple", "preconditioned"]
+    exponent: Estimate
+    """p in Bn ~ x^p."""
+    growth: Estimate
+    """Fitted Bn at the last checkpoint over that at the first."""
+    last: float
+    """Fitted Bn at the last checkpoint, in examples."""
+    scatter: float
+    """Standard deviation of ln Bn about the law, beyond the errors of measurement."""
+    checkpoints: int
+    verdict: TrendVerdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RampStage:
+    """From one switch of the batch size to the next."""
+
+    from_step: int
+    batch_size: int
+    learning_rate_factor: float
+    """Of the learning rate that the run would have at this point without the ramp."""
+    learning_rate: float | None
+    """The same, where the peak is known and nothing else changes it."""
+    adam_betas: tuple[float, float] | None
+    from_example: int
+    decay_from_step: int
+    """Instead of the switch, at the batch size in use: from this step ..."""
+    decay_factor: float
+    """... the learning rate times this: the same noise, example for example."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RampSummary:
+    """What the ramp does to a run of the same number of examples."""
+
+    examples: int
+    steps: int
+    steps_now: int
+    """With the batch size in use throughout."""
+    mean_batch_size: float
+    """Examples over steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureAgain:
+    """When the next checkpoint is worth a look."""
+
+    at_step: int | None
+    at_loss: float | None
+    basis: Literal["measured", "assumed"]
+    """Whether the run's own trend says so, or what was published of other runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackReport:
+    """The answer of `bsadvisor track`: what its `--format json` prints."""
+
+    schema_version: int
+    bsadvisor_version: str
+    command: str
+    """`track`."""
+    target: TargetDescription
+    """With the last checkpoint."""
+    seed: int
+    seconds: float
+    checkpoints: tuple[TrackedCheckpoint, ...]
+    """In the order of their steps."""
+    trends: tuple[NoiseTrend, ...]
+    ramp: tuple[RampStage, ...]
+    """For a run of the same number of examples; empty where none is advised."""
+    ramp_reason: str
+    ramp_summary: RampSummary | None
+    measure_again: MeasureAgain | None
+    findings: tuple[Finding, ...]
 
 
 # --- the check ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from bsadvisor import __version__
-from bsadvisor.cli import check, explain, init, probe, scale, schema, selftest, show, trial
+from bsadvisor.cli import check, explain, init, probe, scale, schema, selftest, show, track, trial
 from bsadvisor.cli.output import give_up, open_missing_streams, say_error, unwritable_stdout
 from bsadvisor.errors import EXIT_DONE, EXIT_USAGE, BsadvisorError, UsageError
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
-for command in (probe, trial, check, scale, show, explain, schema, init, selftest):
+for command in (probe, trial, check, scale, track, show, explain, schema, init, selftest):
     name = command.__name__.rpartition(".")[2]
     app.command(name, epilog=command.EXAMPLES)(getattr(command, name))
 

@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 
 from bsadvisor import report as reports
 from bsadvisor.errors import BsadvisorError, OutputError
-from bsadvisor.values import Report, ScaleAdvice
+from bsadvisor.values import Report, ScaleAdvice, TrackReport
 
 Format = Literal["text", "json", "yaml", "markdown"]
 CheckFormat = Literal["text", "json", "yaml", "markdown", "github", "junit"]
@@ -91,7 +91,7 @@ def unwritable_stdout(error: OSError, remedy: str) -> OutputError:
     return OutputError(f"stdout cannot be written: {error.strerror}", remedy)
 
 
-def publish_report(report: Report | ScaleAdvice, format: Format, stream: TextIO) -> None:
+def publish_report(report: Report | ScaleAdvice | TrackReport, format: Format, stream: TextIO) -> None:
     """Render for the screen or the pipe that the stream is."""
     publish_rendered(partial(reports.render, report, format), stream)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bsadvisor.report.codec import ReportError, from_json, schema, to_json, to_yaml
-from bsadvisor.values import CheckSummary, Report, ScaleAdvice
+from bsadvisor.values import CheckSummary, Report, ScaleAdvice, TrackReport
 
 FORMATS = ("text", "json", "yaml", "markdown")
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def render(
-    report: Report | ScaleAdvice,
+    report: Report | ScaleAdvice | TrackReport,
     format: str,
     *,
     width: int | None = None,
@@ -44,6 +44,14 @@ def render(
             from bsadvisor.report.scale_markdown import scale_to_markdown
 
             return scale_to_markdown(report)
+        case "text" if isinstance(report, TrackReport):
+            from bsadvisor.report.track_text import track_to_text
+
+            return track_to_text(report, width=width, color=color, unicode=unicode)
+        case "markdown" if isinstance(report, TrackReport):
+            from bsadvisor.report.track_markdown import track_to_markdown
+
+            return track_to_markdown(report)
         case "text":
             from bsadvisor.report.text import to_text
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bsadvisor import values
-from bsadvisor.values import SCHEMA_VERSION, CheckSummary, Report, ScaleAdvice
+from bsadvisor.values import SCHEMA_VERSION, CheckSummary, Report, ScaleAdvice, TrackReport
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -33,12 +33,12 @@ class ReportError(ValueError):
 # --- writing ------------------------------------------------------------------------------------
 
 
-def to_json(report: Report | CheckSummary | ScaleAdvice) -> str:
+def to_json(report: Report | CheckSummary | ScaleAdvice | TrackReport) -> str:
     """As JSON, its keys in the order of the fields and each list of numbers on one line."""
     return _layout(asdict(report), "") + "\n"
 
 
-def to_yaml(report: Report | CheckSummary | ScaleAdvice) -> str:
+def to_yaml(report: Report | CheckSummary | ScaleAdvice | TrackReport) -> str:
     """The data of `to_json` as YAML."""
     import yaml
 
@@ -111,6 +111,8 @@ def _check_version(data: Any) -> None:
         )
     if isinstance(data, dict) and "targets" in data:
         raise ReportError("these are the reports of several targets", "give one of them, from `targets`")
+    if isinstance(data, dict) and data.get("command") == "track":
+        raise ReportError("it is of a whole run, by `bsadvisor track`, and not of one checkpoint")
 
 
 def _first_problem(problem: ValidationError) -> str:
@@ -138,13 +140,13 @@ def _settings() -> ConfigDict:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of what `--format json` prints (draft 2020-12): a report, or a check of several targets.
+    """The JSON Schema of what `--format json` prints (draft 2020-12): a report, a check of several targets, or a track.
 
     Descriptions are the docstrings in `values`.
     """
     from pydantic import TypeAdapter
 
-    printed: TypeAdapter[Any] = TypeAdapter(Report | CheckSummary | None, config=_settings())
+    printed: TypeAdapter[Any] = TypeAdapter(Report | CheckSummary | TrackReport | None, config=_settings())
     definitions = printed.json_schema(mode="serialization")["$defs"]
     for owner, field, text in _field_docstrings():
         if owner in definitions:
@@ -155,7 +157,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": SCHEMA_DIALECT,
         "title": "bsadvisor report",
-        "anyOf": [{"$ref": "#/$defs/Report"}, {"$ref": "#/$defs/CheckSummary"}],
+        "anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in (Report, CheckSummary, TrackReport)],
         "$defs": definitions,
     }
 

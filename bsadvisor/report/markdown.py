@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bsadvisor.report import content, numbers
 from bsadvisor.report import scale_content as rates
-from bsadvisor.values import Recommendation, Report, RuleVerdict
+from bsadvisor.values import Finding, Recommendation, Report, RuleVerdict
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
@@ -19,7 +19,7 @@ def to_markdown(report: Report) -> str:
         "  \n".join(map(escaped, content.title(report))),
         *_pairs(content.pair_table(report)),
         "\n".join(_facts(content.facts(report))),
-        "\n".join(_findings(report)),
+        "\n".join(finding_lines(report.findings)),
         *_rules(report.scaling_rules, report.recommendations),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -85,12 +85,13 @@ def _facts(facts: Iterable[content.Fact]) -> Iterator[str]:
         yield f"- **{fact.label}**: " + "  \n  ".join(map(escaped, fact.lines))
 
 
-def _findings(report: Report) -> Iterator[str]:
-    for finding in report.findings:
+def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """What went otherwise than expected, each with what to do."""
+    for finding in findings:
         yield f"- **{finding.severity}** {finding.code}: {escaped(finding.message)}  "
         yield f"  {escaped(finding.remedy)}"
-    if report.findings:
-        yield f"\nMore about it: `bsadvisor explain {report.findings[0].code}`"
+    if findings:
+        yield f"\nMore about it: `bsadvisor explain {findings[0].code}`"
 
 
 def escaped(text: str) -> str:

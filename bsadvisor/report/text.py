@@ -80,7 +80,7 @@ class Page:
             yield Group(*(self.words(line, no_wrap=True) for line in bars))
         yield self.facts(list(content.facts(report)))
         if report.findings:
-            yield self._findings(report.findings)
+            yield self.findings(report.findings)
 
     def advice(self, advice: content.Advice) -> RenderableType:
         """The recommended pair, and what to think of it."""
@@ -130,7 +130,8 @@ class Page:
             table.add_row(self.words(fact.label, "bold"), Group(*map(self.words, fact.lines)))
         return table
 
-    def _findings(self, findings: Sequence[Finding]) -> RenderableType:
+    def findings(self, findings: Sequence[Finding]) -> RenderableType:
+        """What went otherwise than expected, each with what to do."""
         table = grid()
         table.add_column(no_wrap=True)
         table.add_column()

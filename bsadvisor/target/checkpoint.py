@@ -23,6 +23,9 @@ WRAPPERS = ("model_state_dict", "state_dict", "model", "model_state", "module", 
 
 OPTIMIZERS = ("optimizer_state_dict", "optimizer", "optimizer_state", "optimizer_states", "optim", "opt")
 
+STEPS = ("global_step", "step", "steps", "iteration", "iter", "iter_num")
+"""Keys under which training loops count their optimizer steps."""
+
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DistributedDataParallel, torch.compile and Lightning put before every name."""
 
@@ -40,6 +43,8 @@ class Checkpoint:
     wrapper: str | None
     """Key under which the weights were."""
     optimizer_state: Mapping[str, Any] | None
+    step: int | None
+    """That the training loop had counted."""
 
 
 def read_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
@@ -56,6 +61,7 @@ def read_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
         weights=weights,
         wrapper=wrapper,
         optimizer_state=_find_optimizer_state(content),
+        step=_find_step(content),
     )
 
 
@@ -159,6 +165,21 @@ def _find_optimizer_state(content: Any) -> Mapping[str, Any] | None:
         if isinstance(found, Mapping) and "state" in found and found.get("param_groups"):
             return found
     return None
+
+
+def _find_step(content: Any) -> int | None:
+    if not isinstance(content, Mapping):
+        return None
+    counts = (content[name] for name in STEPS if name in content)
+    whole = (int(count) for count in counts if _is_count(count))
+    return next((count for count in whole if count >= 0), None)
+
+
+def _is_count(value: Any) -> bool:
+    """A whole number, also as a tensor of one element."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_floating_point() and value.dtype != torch.bool
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # --- fitting ------------------------------------------------------------------------------------

@@ -77,9 +77,9 @@ def describe_optimizer(
     moments = find_second_moments(name, model, own, saved)
     return OptimizerInUse(
         name=name,
-        details=_details(name, settings, _step(saved), moments),
-        own_rate=_rate(own_groups),
-        saved_rate=_rate(saved_groups),
+        details=_details(name, settings, saved_step(saved), moments),
+        own_rate=largest_rate(own_groups),
+        saved_rate=largest_rate(saved_groups),
         moments=moments,
         settings=settings,
         own=own,
@@ -189,13 +189,14 @@ def _details(
     )
 
 
-def _step(saved: Mapping[str, Any] | None) -> int | None:
+def saved_step(saved: Mapping[str, Any] | None) -> int | None:
+    """Steps taken so far, as the state of most adaptive optimizers counts them."""
     states = [*saved["state"].values(), *saved["param_groups"]] if saved else ()
     steps = [int(state["step"]) for state in states if isinstance(state, Mapping) and "step" in state]
     return max(steps, default=None)
 
 
-def _rate(groups: Groups) -> Rate | None:
+def largest_rate(groups: Groups) -> Rate | None:
     """The largest of several groups: layer-wise decay and the like state the others relative to it."""
     rates = [
         Rate(peak=rate_of(group), now=float(group["lr"])) for group in groups if group.get("lr") is not None
