@@ -724,8 +724,8 @@ _RULES = (
         explanation=(
             "The interval of the growth holds a factor of one. The noise scale of a single moment scatters, by more "
             "than its own interval says, because the gradient at that moment is in part made by the noise of "
-            "the last steps. This scatter is estimated from the checkpoints themselves and widens the interval. "
-            "Without growth that is certain no ramp is advised."
+            "the last steps. This scatter is estimated from the checkpoints themselves and widens the interval. A run "
+            "whose noise scale has come to rest that way is one that larger batches late in it may still help."
         ),
     ),
     Rule(
@@ -743,12 +743,12 @@ _RULES = (
         code="BSA337",
         severity="info",
         title="The learning rate had changed",
-        message="the run's learning rate went from {first:.3g} to {last:.3g}: the ramp stands in its place",
-        remedy="use the ramp with the learning rate held, or the decay without the ramp; not one on top of the other",
+        message="the run's learning rate went from {first:.3g} to {last:.3g}: a ramp would stand in place of that",
+        remedy="keep the decay; or track a run with the learning rate held, to have a ramp instead",
         explanation=(
             "Growing the batch size does to the noise in the weights what decaying the learning rate does. A run that "
-            "decays it already has that effect; the ramp has it in fewer steps. The noise scale goes as the inverse "
-            "of the learning rate, so part of its growth is the decay's doing."
+            "decays it already has that effect, and a ramp on top of it would mostly cost steps. The noise scale goes "
+            "as the inverse of the learning rate, so part of its growth is the decay's doing."
         ),
     ),
     Rule(

@@ -956,12 +956,13 @@ class TrackedCheckpoint:
     learning_rate: float | None
     """As a schedule had made it by then; None: not known."""
     loss: Estimate | None
-    """Training loss, on the examples on which steps are tried."""
+    """Training loss, in evaluation mode."""
+    heldout_loss: Estimate | None
     noise_scale_simple: Estimate
     noise_scale_preconditioned: Estimate | None
     """In an adaptive optimizer's geometry."""
-    noise_trace: Estimate
-    """tr(Sigma), per example."""
+    update_variance: float | None
+    """eta^2 tr(Sigma) / B with the pair in use; tr(D Sigma) with an adaptive optimizer's D."""
     examples: int
     seconds: float
 
@@ -1012,6 +1013,10 @@ class RampSummary:
     """With the batch size in use throughout."""
     mean_batch_size: float
     """Examples over steps."""
+    noise_loss: float
+    """How much of the loss at the end is noise in the weights, without the ramp: predicted."""
+    loss_change: Estimate
+    """Of the training loss at the end, against the batch size in use throughout: predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1043,6 +1048,7 @@ class TrackReport:
     """For a run of the same number of examples; empty where none is advised."""
     ramp_reason: str
     ramp_summary: RampSummary | None
+    """Also of a ramp that was looked at and is not advised."""
     measure_again: MeasureAgain | None
     findings: tuple[Finding, ...]
 

@@ -1,12 +1,9 @@
-"""A batch-size ramp for a run of the same length, from how its noise scale grew.
+"""A batch-size ramp for a run of the same number of examples, where it is expected to end lower.
 
-What noise does to the loss late in a run depends on eta / B (eta / sqrt(B) for Adam, whose steps are
-divided by the size of the gradient). Growing B does to it what decaying eta does, in fewer steps: so the
-ramp has the noise of a learning rate that falls linearly to zero, in doublings at 1/2, 3/4 and 7/8 of
-the examples, as many of them as the noise scale has grown by.
-
-Source: Smith et al. 2018 (Don't Decay the Learning Rate, Increase the Batch Size); McCandlish et al. 2018,
-appendix D, for the batch size that follows the noise scale.
+Growing B does to the noise in the weights what decaying eta does, in fewer steps. The ramp has the noise
+of a learning rate that falls linearly to zero: its doublings come at 1/2, 3/4 and 7/8 of the examples. A
+ramp that follows B_simple itself, from early on, ended no lower than a constant batch size on the tasks it
+was tried on; what decides is how much of the loss is noise (`theory.annealing`).
 """
 
 from __future__ import annotations
@@ -16,10 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bsadvisor.advise.pairs import PairInUse, betas_at
-from bsadvisor.values import NoiseTrend, RampStage, RampSummary
+from bsadvisor.advise.update_rule import update_rule
+from bsadvisor.theory import annealing
+from bsadvisor.values import Estimate, NoiseTrend, RampStage, RampSummary, TrackedCheckpoint
 
 MOST_DOUBLINGS = 3
 """Beyond, hardly any of the run is left."""
+
+CONFIDENCE = 0.8
+"""Of the predicted change of the loss, like the bands of other predictions."""
+
+SAME_RATE = 1.1
+"""Learning rates of checkpoints within this factor are one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,52 +36,125 @@ class Ramp:
     reason: str
 
 
-def advise_ramp(
-    pair: PairInUse, trends: Sequence[NoiseTrend], *, last_step: int | None, dataset_size: int | None
-) -> Ramp:
-    """A ramp where the noise scale has certainly grown, else the reason why there is none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The run that the checkpoints are of."""
 
-    Args:
-        pair: in use during the run.
-        trends: of its noise scale.
-        last_step: of its last checkpoint, at which the run is taken to end; None: steps are not known.
-        dataset_size: no batch is larger.
-    """
-    base = pair.batch_size
+    pair: PairInUse
+    checkpoints: Sequence[TrackedCheckpoint]
+    trends: Sequence[NoiseTrend]
+    dataset_size: int | None
+
+    @property
+    def last_step(self) -> int | None:
+        """At which the run is taken to end; None where steps are not known."""
+        last = self.checkpoints[-1]
+        return None if last.step_from == "order" else last.step
+
+    @property
+    def trend(self) -> NoiseTrend | None:
+        return next((found for found in self.trends if found.against == "step"), None)
+
+    @property
+    def rate_changes(self) -> bool:
+        rates = [one.learning_rate for one in self.checkpoints if one.learning_rate]
+        return bool(rates) and max(rates) > SAME_RATE * min(rates)
+
+
+def advise_ramp(run: Run) -> Ramp:
+    """A ramp where it is expected to end lower, at the unfavourable end of what is known of the slope."""
+    base, last_step, trend = run.pair.batch_size, run.last_step, run.trend
     if base is None:
         return Ramp(reason="no batch size in use was found")
     if not last_step:
         return Ramp(reason="the steps of the checkpoints are not known")
-    trend = next((found for found in trends if found.against == "step"), None)
     if trend is None:
-        return Ramp(reason="too few checkpoints for a trend")
-    if trend.verdict != "grows":
-        whether = "falls" if trend.verdict == "falls" else "cannot be told to grow"
-        return Ramp(reason=f"the noise scale {whether} over these checkpoints")
-    doublings = _doublings(base, trend, dataset_size)
-    if not doublings:
+        return Ramp(reason="there are too few checkpoints for a trend")
+    if trend.verdict == "falls":
+        return Ramp(reason="the noise scale falls over these checkpoints")
+    if run.rate_changes:
+        return Ramp(reason="the run's learning rate changes, which does what a ramp would")
+    most = _most_doublings(base, trend, run.dataset_size)
+    if not most:
         return Ramp(reason="no larger batch size is within the noise scale and the data set")
-    examples = base * last_step
+    noise, slope = _noise_loss(run), _slope(run)
+    if noise is None or slope is None:
+        return Ramp(reason="learning rate or losses are not known well enough to tell what a ramp is worth")
+    ramps = (
+        _ramp(run.pair, base, base * last_step, doublings, noise, slope) for doublings in range(1, most + 1)
+    )
+    best = min(ramps, key=_change)
+    return best if _change(best) < 0 else Ramp(summary=best.summary, reason=_why_not(noise, slope))
+
+
+def _most_doublings(base: int, trend: NoiseTrend, dataset_size: int | None) -> int:
+    """Up to the noise scale at the end, above which a larger batch averages little away."""
+    largest = min(trend.last, dataset_size or math.inf)
+    return min(MOST_DOUBLINGS, math.floor(math.log2(max(largest / base, 1.0))))
+
+
+def _noise_loss(run: Run) -> float | None:
+    """Noise's share of the loss at the end, by the last checkpoint's gradients."""
+    rate, variance = run.pair.learning_rate, run.checkpoints[-1].update_variance
+    rule = update_rule(run.pair.optimizer)
+    if rate is None or variance is None or rule is None:
+        return None
+    return annealing.noise_loss(variance, rate, rule.amplification)
+
+
+def _slope(run: Run) -> annealing.Slope | None:
+    known = [(one.step, one.loss.value) for one in run.checkpoints if one.loss and one.loss.value]
+    return annealing.loss_slope(
+        [step for step, _ in known], [loss for _, loss in known], confidence=CONFIDENCE
+    )
+
+
+def _change(ramp: Ramp) -> float:
+    """Of the loss, at the unfavourable end."""
+    assert ramp.summary is not None and ramp.summary.loss_change.high is not None
+    return ramp.summary.loss_change.high
+
+
+def _why_not(noise: float, slope: annealing.Slope) -> str:
+    if slope.high <= 0 or noise < slope.value:
+        return "the run is held up more by its number of steps than by noise"
+    return "it cannot be told whether it would end lower"
+
+
+# --- the ramp -----------------------------------------------------------------------------------
+
+
+def _ramp(
+    pair: PairInUse, base: int, examples: int, doublings: int, noise: float, slope: annealing.Slope
+) -> Ramp:
     stages = _stages(pair, base, examples, doublings)
     steps = _steps(stages, examples)
+    left = noise_factor(2.0**doublings, pair)
+    progress = _progress(stages, examples, pair) / (examples / base)
+    value, low, high = (
+        annealing.loss_change(noise, fall, noise_left=left, progress_left=progress)
+        for fall in (slope.value, slope.low, slope.high)
+    )
     return Ramp(
         stages=stages,
         summary=RampSummary(
-            examples=examples, steps=steps, steps_now=last_step, mean_batch_size=examples / steps
+            examples=examples,
+            steps=steps,
+            steps_now=math.ceil(examples / base),
+            mean_batch_size=examples / steps,
+            noise_loss=noise,
+            loss_change=Estimate(value=value, low=low, high=high, confidence=CONFIDENCE),
         ),
-        reason="the noise scale grows over these checkpoints",
+        reason="part of the loss is noise that larger batches late in the run average away",
     )
 
 
 def noise_factor(batch_factor: float, pair: PairInUse) -> float:
-    """The learning rate at the old batch size that has the noise of this many times the batch size."""
+    """Noise with this many times the batch size; and the factor of the learning rate that does the same.
+
+    Adam divides by the size of the gradient, which is mostly noise and falls as the root of B.
+    """
     return float(batch_factor ** (-0.5 if pair.family == "adam" else -1.0))
-
-
-def _doublings(base: int, trend: NoiseTrend, dataset_size: int | None) -> int:
-    grown = round(math.log2(trend.growth.value or 1.0))
-    largest = min(trend.last, dataset_size or math.inf)
-    return max(0, min(MOST_DOUBLINGS, max(grown, 1), math.floor(math.log2(max(largest / base, 1.0)))))
 
 
 def _stages(pair: PairInUse, base: int, examples: int, doublings: int) -> tuple[RampStage, ...]:
@@ -84,9 +162,8 @@ def _stages(pair: PairInUse, base: int, examples: int, doublings: int) -> tuple[
     stages: list[RampStage] = []
     step = example = 0
     for index in range(doublings + 1):
-        begins = examples * (1 - 0.5**index)
         if stages:
-            more = math.ceil((begins - example) / stages[-1].batch_size)
+            more = math.ceil((examples * (1 - 0.5**index) - example) / stages[-1].batch_size)
             step, example = step + more, example + more * stages[-1].batch_size
         batch_size = base * 2**index
         stages.append(
@@ -107,3 +184,13 @@ def _stages(pair: PairInUse, base: int, examples: int, doublings: int) -> tuple[
 def _steps(stages: Sequence[RampStage], examples: int) -> int:
     last = stages[-1]
     return last.from_step + math.ceil((examples - last.from_example) / last.batch_size)
+
+
+def _progress(stages: Sequence[RampStage], examples: int, pair: PairInUse) -> float:
+    """Steps, those of Adam counted as sqrt(B) times as long."""
+    ends = [*(stage.from_example for stage in stages[1:]), examples]
+    base = stages[0].batch_size
+    return sum(
+        (end - stage.from_example) / base * noise_factor(stage.batch_size / base, pair)
+        for stage, end in zip(stages, ends, strict=True)
+    )

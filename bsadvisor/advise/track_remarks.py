@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bsadvisor.advise.ramp import SAME_RATE
 from bsadvisor.findings import finding
 from bsadvisor.theory.noise_trend import MIN_POINTS
 from bsadvisor.values import Finding, MeasureAgain, NoiseTrend, Report, TrackedCheckpoint
@@ -13,8 +14,6 @@ LOSS_OF_A_DOUBLING = 0.87
 
 _OF_ONE_PROBE = ("BSA102", "BSA210", "BSA211", "BSA218")
 """Remarks on a single probe that the table of checkpoints says already."""
-
-_SAME_RATE = 1.1
 
 
 def about_run(
@@ -35,7 +34,7 @@ def about_run(
         yield finding("BSA332", double=double, kept=kept)
     yield from _about_trend(checkpoints, trends)
     rates = [one.learning_rate for one in checkpoints if one.learning_rate]
-    if rates and max(rates) > _SAME_RATE * min(rates):
+    if rates and max(rates) > SAME_RATE * min(rates):
         yield finding("BSA337", first=rates[0], last=rates[-1])
     if reordered and not in_order:
         yield finding("BSA331")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bsadvisor.pipeline.session import Session, StopSignal, Stopwatch
 from bsadvisor.values import (
+    AssumptionFacts,
     ProbeSettings,
     ProgressCallback,
     Report,
@@ -81,6 +82,7 @@ class Probed:
 
     target: Target
     report: Report
+    assumptions: AssumptionFacts
 
 
 def probe_target(
@@ -125,7 +127,7 @@ def probe_target(
     finally:
         stop.deferred = False
     report = advise(session, measured, load_seconds=loaded - began, command=command)
-    return Probed(target=target, report=report)
+    return Probed(target=target, report=report, assumptions=measured.assumptions)
 
 
 def scale(request: ScaleRequest, report: Report | None) -> ScaleAdvice:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 from bsadvisor import __version__
 from bsadvisor.advise.pairs import PairInUse
-from bsadvisor.advise.ramp import Ramp, advise_ramp
+from bsadvisor.advise.ramp import Ramp, Run, advise_ramp
 from bsadvisor.advise.track_remarks import about_probes, about_run, measure_again
 from bsadvisor.advise.trend import find_trends
-from bsadvisor.pipeline import StopSignal, probe
+from bsadvisor.pipeline import Probed, StopSignal, probe_target
 from bsadvisor.target.survey import Survey, Surveyed, survey
 from bsadvisor.values import (
     SCHEMA_VERSION,
+    Estimate,
     NoiseTrend,
     ProbeSettings,
     Progress,
@@ -32,6 +33,8 @@ class _Probed:
 
     surveyed: Surveyed
     report: Report
+    loss: Estimate | None
+    heldout_loss: Estimate | None
 
 
 def track(
@@ -84,7 +87,7 @@ def _probe_each(
             progress(replace(step, phase=f"{where} {step.phase}"))
 
         try:
-            report = probe(
+            probed = probe_target(
                 replace(request, checkpoint=surveyed.path),
                 replace(settings, curvature=False, time_budget=max(left / (total - index), 0.1)),
                 progress=tell,
@@ -93,7 +96,39 @@ def _probe_each(
             )
         except KeyboardInterrupt:
             return
-        yield _Probed(surveyed=surveyed, report=report)
+        yield _judged(surveyed, probed, settings)
+
+
+def _judged(surveyed: Surveyed, probed: Probed, settings: ProbeSettings) -> _Probed:
+    """With its loss on training and on held-out examples, the same ones for every checkpoint."""
+    from bsadvisor.measure.heldout_loss import heldout_sampler, mean_loss
+    from bsadvisor.measure.sampler import Sampler
+
+    target, report, facts = probed.target, probed.report, probed.assumptions
+
+    def loss_on(sampler: Sampler) -> Estimate | None:
+        found = mean_loss(
+            target,
+            sampler,
+            micro_batch=report.probe.micro_batch_size,
+            confidence=settings.confidence,
+            seed=settings.seed,
+            reduction=facts.loss_reduction,
+            couples=facts.coupling != "none",
+        )
+        return found.loss if found else None
+
+    if target.data.size is None:  # a stream is spent by now
+        loss = report.local.loss if report.local else None
+    else:
+        loss = loss_on(Sampler(target.data, seed=settings.seed))
+    held = target.heldout
+    return _Probed(
+        surveyed=surveyed,
+        report=report,
+        loss=loss,
+        heldout_loss=loss_on(heldout_sampler(held.source, seed=settings.seed)) if held else None,
+    )
 
 
 def _report(
@@ -102,7 +137,7 @@ def _report(
     checkpoints = tuple(_tracked(one, found) for one in probed)
     trends = find_trends(checkpoints, confidence=settings.confidence)
     last = probed[-1]
-    ramp = _ramp(found, last, trends)
+    ramp = _ramp(last, checkpoints, trends)
     return TrackReport(
         schema_version=SCHEMA_VERSION,
         bsadvisor_version=__version__,
@@ -137,24 +172,21 @@ def _tracked(one: _Probed, found: Survey) -> TrackedCheckpoint:
         step=one.surveyed.step,
         step_from=found.step_from,
         learning_rate=one.surveyed.learning_rate,
-        loss=report.local.loss if report.local else None,
+        loss=one.loss,
+        heldout_loss=one.heldout_loss,
         noise_scale_simple=gradient.noise_scale_simple,
         noise_scale_preconditioned=gradient.noise_scale_preconditioned,
-        noise_trace=gradient.noise_trace,
+        update_variance=gradient.update_noise.variance.value if gradient.update_noise else None,
         examples=report.probe.examples,
         seconds=report.probe.seconds,
     )
 
 
-def _ramp(found: Survey, last: _Probed, trends: Sequence[NoiseTrend]) -> Ramp:
+def _ramp(last: _Probed, checkpoints: Sequence[TrackedCheckpoint], trends: Sequence[NoiseTrend]) -> Ramp:
     about = last.report.target
+    pair = PairInUse(
+        batch_size=about.batch_size, learning_rate=about.learning_rate, optimizer=about.optimizer_details
+    )
     return advise_ramp(
-        PairInUse(
-            batch_size=about.batch_size,
-            learning_rate=about.learning_rate,
-            optimizer=about.optimizer_details,
-        ),
-        trends,
-        last_step=None if found.step_from == "order" else last.surveyed.step,
-        dataset_size=about.dataset_size,
+        Run(pair=pair, checkpoints=checkpoints, trends=trends, dataset_size=about.dataset_size)
     )

@@ -12,6 +12,9 @@ from bsadvisor.values import RampStage, RampSummary
 _SHARES = 40
 """Lengths of Megatron's ramp that are tried, as parts of the run."""
 
+SAME_STEPS = 0.03
+"""Relative difference of the numbers of steps that counts as none."""
+
 _POINTS = 400
 """Of the run, at which two ramps are compared."""
 
@@ -98,23 +101,31 @@ def _megatron(stages: Sequence[RampStage], summary: RampSummary) -> list[str]:
 
 
 def nearest_rampup(stages: Sequence[RampStage], examples: int) -> tuple[int, int]:
-    """Increment and samples of the linear ramp nearest to this one, in ln B over the run's examples."""
+    """Increment and samples of the linear ramp nearest to this one in ln B, of those with about as many steps."""
     first, last = stages[0].batch_size, stages[-1].batch_size
     rise = last - first
-    tried = [
-        (increment, round(examples * share / _SHARES))
-        for increment in range(first, rise + 1, first)
-        if rise % increment == 0
-        for share in range(1, _SHARES)
-    ]
     at = [examples * (point + 0.5) / _POINTS for point in range(_POINTS)]
     wanted = [[s.batch_size for s in stages if s.from_example <= example][-1] for example in at]
+    tried = {
+        (increment, samples): [rampup(example, first, last, increment, samples) for example in at]
+        for increment in range(first, rise + 1, first)
+        if rise % increment == 0
+        for samples in (round(examples * share / _SHARES) for share in range(1, _SHARES))
+    }
+
+    def excess_steps(ramp: tuple[int, int]) -> float:
+        return abs(_steps(tried[ramp]) / _steps(wanted) - 1)
 
     def misfit(ramp: tuple[int, int]) -> float:
-        found = (rampup(example, first, last, *ramp) for example in at)
-        return sum(math.log(size / want) ** 2 for size, want in zip(found, wanted, strict=True))
+        return sum(math.log(size / want) ** 2 for size, want in zip(tried[ramp], wanted, strict=True))
 
-    return min(tried, key=misfit)
+    as_long = [ramp for ramp in tried if excess_steps(ramp) <= SAME_STEPS]
+    return min(as_long, key=misfit) if as_long else min(tried, key=excess_steps)
+
+
+def _steps(sizes: Sequence[int]) -> float:
+    """In units of equal shares of the examples."""
+    return sum(1 / size for size in sizes)
 
 
 def rampup(example: float, first: int, last: int, increment: int, samples: int) -> int:

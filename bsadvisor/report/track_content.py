@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bsadvisor.report import content, numbers
-from bsadvisor.values import Estimate, NoiseTrend, TrackedCheckpoint, TrackReport
+from bsadvisor.values import Estimate, NoiseTrend, TrackReport
 
 _GEOMETRY = {"simple": "B_simple", "preconditioned": "B_simple in the optimizer's geometry"}
 
@@ -78,17 +78,24 @@ def scale_name(found: TrackReport) -> str:
     return _GEOMETRY["preconditioned" if whole else "simple"]
 
 
-def row(one: TrackedCheckpoint, scale: Estimate) -> tuple[str, str, str]:
-    """Step, loss and noise scale."""
-    loss = one.loss.value if one.loss else None
+def headers(found: TrackReport) -> tuple[str, ...]:
+    """Of the columns of `row`."""
+    return ("step", "loss", *(["held out"] if _has_heldout(found) else []), "noise scale")
+
+
+def row(found: TrackReport, index: int) -> tuple[str, ...]:
+    """Step, losses and noise scale of a checkpoint."""
+    one, scale = found.checkpoints[index], scales(found)[index]
+    losses = [one.loss, *([one.heldout_loss] if _has_heldout(found) else [])]
     return (
         numbers.integer(one.step),
-        "" if loss is None else numbers.significant(loss, 3),
+        *(numbers.significant(loss.value, 3) if loss and loss.value is not None else "" for loss in losses),
         numbers.interval(scale).removesuffix(", no upper bound"),
     )
 
 
-HEADERS = ("step", "loss", "noise scale")
+def _has_heldout(found: TrackReport) -> bool:
+    return any(one.heldout_loss is not None for one in found.checkpoints)
 
 
 def ramp_rows(found: TrackReport) -> Iterator[tuple[str, ...]]:
@@ -114,6 +121,16 @@ RAMP_CAPTION = "Right: the same noise, example for example, by decaying the lear
 
 def facts(found: TrackReport) -> Iterator[content.Fact]:
     """Trends, when to look again, and how it was measured."""
+    summary = found.ramp_summary
+    if summary is not None:
+        change, level = summary.loss_change, numbers.percent(summary.loss_change.confidence)
+        yield content.Fact(
+            label="worth of a ramp",
+            lines=(
+                f"loss {numbers.interval(change)} at the end ({level}), predicted",
+                f"noise in the weights is {numbers.significant(summary.noise_loss)} of the loss, predicted",
+            ),
+        )
     for trend in found.trends:
         yield content.Fact(label=f"against {trend.against}", lines=tuple(_trend(trend)))
     again = found.measure_again

@@ -36,14 +36,13 @@ def _ramp(found: TrackReport) -> Iterator[str]:
 
 
 def _checkpoints(found: TrackReport) -> str:
-    *headers, _ = track_content.HEADERS
+    *headers, _ = track_content.headers(found)
     lines = [
         table_row([*headers, track_content.scale_name(found), "checkpoint"]),
-        table_row(["--:", "--:", "--:", ":--"]),
+        table_row([*("--:" for _ in headers), "--:", ":--"]),
     ]
-    for one, scale in zip(found.checkpoints, track_content.scales(found), strict=True):
-        cells = track_content.row(one, scale)
-        lines.append(table_row([*map(escaped, cells), escaped(one.checkpoint)]))
+    for index, one in enumerate(found.checkpoints):
+        lines.append(table_row([*map(escaped, track_content.row(found, index)), escaped(one.checkpoint)]))
     return "\n".join(lines)
 
 

@@ -41,12 +41,12 @@ def _blocks(found: TrackReport, page: Page) -> Iterator[RenderableType]:
 
 def _checkpoints(found: TrackReport, page: Page) -> Table:
     """With a mark and its interval per checkpoint, where there is room."""
-    scales = track_content.scales(found)
-    rows = [track_content.row(one, scale) for one, scale in zip(found.checkpoints, scales, strict=True)]
-    columns = zip(*(*rows, track_content.HEADERS), strict=True)
+    headers, scales = track_content.headers(found), track_content.scales(found)
+    rows = [track_content.row(found, index) for index in range(len(scales))]
+    columns = zip(*(*rows, headers), strict=True)
     room = page.width - sum(max(map(len, column)) + INDENT for column in columns)
     charts = trend_chart(scales, cells=min(room, LONGEST), unicode=page.unicode) if room >= SHORTEST else None
-    return _table(page, track_content.HEADERS, rows, charts)
+    return _table(page, headers, rows, charts)
 
 
 def _ramp(found: TrackReport, page: Page) -> Table:
@@ -60,8 +60,9 @@ def _table(
     page: Page, headers: Sequence[str], rows: Sequence[Sequence[str]], charts: Sequence[str] | None
 ) -> Table:
     table = grid(header=True)
+    tall = any("\n" in header for header in headers)
     for header in headers:
-        table.add_column(page.header(header), justify="right")
+        table.add_column(page.header(header) if tall else page.words(header), justify="right")
     if charts is not None:
         table.add_column("", no_wrap=True)
     for index, row in enumerate(rows):

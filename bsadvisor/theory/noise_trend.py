@@ -4,8 +4,8 @@ What is measured is q = 1 / Bn = |G|^2 / tr(Sigma), whose error is about normal 
 negative. Around the power law the true Bn of a checkpoint scatters as well, because |G|^2 at an iterate
 is partly made of the run's own noise. So, with z_i and e_i standard normal,
     ln Bn_i = a + p ln x_i + tau z_i,    q_i = 1 / Bn_i + s_i e_i.
-The likelihood of p is had on a grid, averaged over a and ln tau: where the errors s_i are small against
-the scatter, that gives the t interval of a straight line through n points, with n - 2 degrees of freedom.
+The likelihood of p is had on a grid, averaged over a and tau: where the errors s_i are small against
+the scatter, that gives about the t interval of a straight line through n points, a little wider.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SMALLEST_ERROR = 0.1
 _STEP = 0.1
 """Of the grid of ln Bn."""
 
-_GROWTHS = np.linspace(-12, 12, 161)
+_GROWTHS = np.linspace(-12, 12, 121)
 """ln of the growth of Bn between the two ends of the run: what is tried."""
 
-_SCATTERS = np.geomspace(0.1, 3.0, 10)
+_SCATTERS = np.geomspace(0.1, 3.0, 9)
 """tau that are tried: below, scatter is lost among the errors; above, a factor of 20 is common."""
 
 _MARGIN = 4.0
@@ -109,16 +109,16 @@ def fit_power_law(
         >>> steps = [100, 200, 400, 800, 1600]
         >>> exact = [Inverse(value=0.1 / s**0.5, error=0.01 / s**0.5) for s in steps]
         >>> law = fit_power_law(steps, exact, confidence=0.9)
-        >>> round(law.exponent, 2), round(law.level)
-        (0.5, 100)
+        >>> round(law.exponent, 1), round(law.level, -1)
+        (0.5, 100.0)
     """
     x = np.log(np.asarray(abscissas, float))
     reach = float(np.ptp(x)) if len(x) else 0.0
     if len(x) < MIN_POINTS or reach < 1e-9:
         return None
     grid, positions = _grid(inverses), (x - x.mean()) / reach
-    likelihood = np.stack([_at_scatter(tau, grid, inverses, positions) for tau in _SCATTERS])
-    weight = np.exp(likelihood - likelihood.max())
+    likelihood = _log_likelihood(grid, inverses, positions)
+    weight = np.exp(likelihood - likelihood.max()) * _SCATTERS[:, None, None]
     of_growth = weight.sum((0, 2))
     growth, row = _peak(_GROWTHS, of_growth)
     level, _ = _peak(grid, weight[:, row].sum(0))
@@ -138,19 +138,25 @@ def _grid(inverses: Sequence[Inverse]) -> Array:
     return np.arange(-math.log(largest) - _MARGIN, -math.log(smallest) + _MARGIN, _STEP)
 
 
-def _at_scatter(tau: float, grid: Array, inverses: Sequence[Inverse], positions: Array) -> Array:
-    """(growths, levels): the log likelihood, with levels on the grid at the mean position."""
-    kernel = np.exp(-0.5 * ((grid[:, None] - grid) / tau) ** 2)
-    spread = kernel / kernel.sum(0)
+def _log_likelihood(grid: Array, inverses: Sequence[Inverse], positions: Array) -> Array:
+    """(scatters, growths, levels), with levels on the grid at the mean position."""
+    spreads = [_spread(grid, tau) for tau in _SCATTERS]
     columns = np.arange(len(grid))
-    total = np.zeros((len(_GROWTHS), len(grid)))
+    total = np.zeros((len(_SCATTERS), len(_GROWTHS), len(grid)))
     for found, position in zip(inverses, positions, strict=True):
-        table = np.log(_density(found, grid) @ spread + _TINY)
+        density = _density(found, grid)
+        tables = np.log(np.stack([density @ spread for spread in spreads]) + _TINY)
         shifted = columns + _GROWTHS[:, None] * position / _STEP
         below = np.clip(np.floor(shifted).astype(int), 0, len(grid) - 2)
         share = np.clip(shifted - below, 0, 1)
-        total += (1 - share) * table[below] + share * table[below + 1]
+        total += (1 - share) * tables[:, below] + share * tables[:, below + 1]
     return total
+
+
+def _spread(grid: Array, tau: float) -> Array:
+    """(true, by the law): how true noise scales are spread about the law's."""
+    kernel = np.exp(-0.5 * ((grid[:, None] - grid) / tau) ** 2)
+    return np.asarray(kernel / kernel.sum(0))
 
 
 def _density(found: Inverse, grid: Array) -> Array:
