@@ -81,7 +81,8 @@ def advise_ramp(run: Run) -> Ramp:
     if noise is None or slope is None:
         return Ramp(reason="learning rate or losses are not known well enough to tell what a ramp is worth")
     ramps = (
-        _ramp(run.pair, base, base * last_step, doublings, noise, slope) for doublings in range(1, most + 1)
+        ramp_with(run.pair, base, base * last_step, doublings, noise, slope)
+        for doublings in range(1, most + 1)
     )
     best = min(ramps, key=_change)
     return best if _change(best) < 0 else Ramp(summary=best.summary, reason=_why_not(noise, slope))
@@ -124,9 +125,10 @@ def _why_not(noise: float, slope: annealing.Slope) -> str:
 # --- the ramp -----------------------------------------------------------------------------------
 
 
-def _ramp(
+def ramp_with(
     pair: PairInUse, base: int, examples: int, doublings: int, noise: float, slope: annealing.Slope
 ) -> Ramp:
+    """A ramp of so many doublings, with what it is expected to be worth."""
     stages = _stages(pair, base, examples, doublings)
     steps = _steps(stages, examples)
     left = noise_factor(2.0**doublings, pair)

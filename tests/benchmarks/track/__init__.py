@@ -1,0 +1,1 @@
+"""Ramps of `bsadvisor track`, run for real against constant batch sizes."""
