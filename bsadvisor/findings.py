@@ -902,6 +902,24 @@ _RULES = (
             "examples certify it at 99 %. Here their mean agrees, but not surely."
         ),
     ),
+    # --- 6xx: generalization ---
+    Rule(
+        code="BSA651",
+        severity="note",
+        title="The held-out loss descended twice",
+        message=(
+            "the held-out loss fell to {valley:.3g} at step {valley_step:,}, rose to {peak:.3g} at step "
+            "{peak_step:,} and fell again to {second:.3g} at step {second_step:,}"
+        ),
+        remedy="{advice}",
+        explanation=(
+            "An epoch-wise double descent: a model with room to fit its noise first learns what is general, then "
+            "the noise, and then the rest. It takes label noise or unusual examples, and several checkpoints to see "
+            "it. Rise and second fall are each beyond what the examples and the scatter from checkpoint to "
+            "checkpoint would make by accident (99 %). What the noise of larger or smaller batches does to the peak "
+            "was not tried here."
+        ),
+    ),
 )
 
 CATALOGUE: dict[str, Rule] = {rule.code: rule for rule in _RULES}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bsadvisor.advise.double_descent import find_double_descent
 from bsadvisor.advise.ramp import SAME_RATE
 from bsadvisor.findings import finding
 from bsadvisor.theory.noise_trend import MIN_POINTS
@@ -36,8 +37,26 @@ def about_run(
     rates = [one.learning_rate for one in checkpoints if one.learning_rate]
     if rates and max(rates) > SAME_RATE * min(rates):
         yield finding("BSA337", first=rates[0], last=rates[-1])
+    yield from _about_double_descent(checkpoints)
     if reordered and not in_order:
         yield finding("BSA331")
+
+
+def _about_double_descent(checkpoints: Sequence[TrackedCheckpoint]) -> Iterator[Finding]:
+    found = find_double_descent(checkpoints)
+    if found is None:
+        return
+    best = min(found.valley, found.second, key=lambda point: point.loss)
+    yield finding(
+        "BSA651",
+        valley=found.valley.loss,
+        valley_step=found.valley.step,
+        peak=found.peak.loss,
+        peak_step=found.peak.step,
+        second=found.second.loss,
+        second_step=found.second.step,
+        advice=f"take the checkpoint of step {best.step:,}, and stop no run of this kind in between",
+    )
 
 
 def _about_trend(checkpoints: Sequence[TrackedCheckpoint], trends: Sequence[NoiseTrend]) -> Iterator[Finding]:

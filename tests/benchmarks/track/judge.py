@@ -28,7 +28,7 @@ from bsadvisor.advise.ramp import ramp_with
 from bsadvisor.pipeline import StopSignal
 from bsadvisor.pipeline.tracking import track
 from bsadvisor.theory.annealing import Slope
-from bsadvisor.theory.scaling import SATURATING_POWER, saturating_power
+from bsadvisor.theory.scaling import SATURATING_POWER, Family, saturating_power
 from bsadvisor.values import ProbeSettings, RampStage, TargetRequest, TrackReport
 from tests.benchmarks.accuracy.cases import Case, case_named
 from tests.benchmarks.track.cases import STEPS, TEST, Seen, Stage, train
@@ -101,7 +101,7 @@ def _steps(ramp: Sequence[RampStage], examples: int) -> int:
 
 def _rule(case: Case, batch_size: int, tracked: TrackReport) -> float:
     """Of the learning rate, by the rule that the tool recommends pairs with."""
-    family = "adam" if case.optimizer == "adamw" else "sgd"
+    family: Family = "adam" if case.optimizer == "adamw" else "sgd"
     scale = next((trend.last for trend in tracked.trends if trend.against == "step"), 1e9)
     return saturating_power(batch_size, case.batch_size, scale, SATURATING_POWER[family])
 

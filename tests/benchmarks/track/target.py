@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 from tests.benchmarks.accuracy.cases import case_named, loss_of
 from tests.benchmarks.track.cases import rows
 
-_CASE = case_named(os.environ.get("BSADVISOR_CASE", "mlp-mnist-sgd-mid"))
+_CASE = case_named(os.environ.get("BSADVISOR_CASE", "softmax-noisy-digits-momentum-early"))
 _TRAINING, _HELDOUT = rows(_CASE)
 
 BATCH_SIZE = _CASE.batch_size

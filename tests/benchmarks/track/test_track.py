@@ -1,0 +1,26 @@
+"""The study of ramps still runs, and the stored figures say what they are cited for."""
+
+from __future__ import annotations
+
+from tests.benchmarks.track.cases import EVALUATED_AT, Seen
+from tests.benchmarks.track.judge import judge, steps_to
+
+
+def test_a_short_run_is_tracked_and_its_ramp_run_beside_both_constants() -> None:
+    row = judge("softmax-noisy-digits-momentum-early", 2, steps=100)
+    assert row["steps"]["small"] == 100
+    assert row["steps"]["ramp"] < 75 and abs(row["steps"]["mean"] - row["steps"]["ramp"]) <= 2
+    assert set(row["final_loss"]) == {"small", "mean", "ramp"}
+    assert all(0 < loss < 3 for loss in row["final_loss"].values())
+
+
+def run(losses: list[float]) -> list[Seen]:
+    return [Seen(steps=10 * index, loss=loss) for index, loss in enumerate(losses, 1)]
+
+
+def test_a_loss_is_reached_where_the_smoothed_mean_of_the_seeds_is_at_it() -> None:
+    falling = [1.0 - index / len(EVALUATED_AT) for index in range(len(EVALUATED_AT))]
+    assert steps_to([run(falling)], falling[11]) == 130
+    dip = [1.0] * 10 + [0.1] + [1.0] * 10
+    assert steps_to([run(dip)], 0.5) is None
+    assert steps_to([run(dip), run(falling[:21])], 0.01) is None
