@@ -459,14 +459,15 @@ _RULES = (
         code="BSA231",
         severity="warning",
         title="Dropout masks are shared by a batch",
-        message="masks are shared by a batch: from B = {batch_size:,.0f} on, more than half of the noise does not fall with B",
+        message="masks are shared by a batch, so a part of the noise does not fall with B: {where}",
         remedy="draw a mask for each example; or split the batch: each pass of an accumulation has masks of its own",
         explanation=(
-            "The variance of a micro-batch's gradient over its masks was measured at two sizes. It falls as 1/b "
-            "where every example has masks of its own. Here a part of it stays, because one mask serves the "
-            "whole batch (dropped weights or layers, a mask broadcast over examples). The noise scale is then "
-            "that of micro-batches of the size measured, and the steps of large batches are optimistic. Certain "
-            "to 99.9 %; a smaller floor may have gone unseen, see `floor_batch_size`."
+            "A batch of copies of one example was measured under two masks, and so was the example alone. Where "
+            "every example has masks of its own the copies average them; where one mask serves the whole batch "
+            "(dropped weights or layers, a mask broadcast over examples) they do not. How large the part is "
+            "that stays comes from the variance of micro-batches of two sizes. The noise scale is then that of "
+            "micro-batches of the size measured, and the steps of large batches are optimistic. Certain to "
+            "99.9 %."
         ),
     ),
     Rule(

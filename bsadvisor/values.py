@@ -403,11 +403,13 @@ class DropoutStats:
     """Of tr(Sigma)."""
     augmentation_share: Estimate | None
     masks: Literal["per_example", "shared", "unknown"] | None
-    """Whether a mask is shared by the examples of a batch; `per_example` where no floor is seen far above today's B."""
+    """Whether the examples of a batch share a mask, by `mask_sharing`."""
+    mask_sharing: Estimate | None
+    """Share of an example's mask noise that a copy of it in the same batch has, too: 0 to 1; null: not measured."""
     mask_floor: Estimate | None
     """Part of tr Var(g_B) that stays however large the batch: with masks of its own for each example, 0."""
     floor_batch_size: Estimate | None
-    """Batch size at which the floor is half of the noise; only the low end where there may be none."""
+    """Batch size at which the floor is half of the noise; only the low end where masks are not `shared`."""
     averaged_away: Estimate | None
     """Share of the mask noise at the batch size in use that falls as 1/B."""
     keep_probabilities: tuple[KeepProbability, ...]

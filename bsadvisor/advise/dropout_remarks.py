@@ -30,10 +30,18 @@ def _about_masks(dropout: DropoutStats) -> Iterator[Finding]:
     shared = dropout.masks == "shared"
     if masks is not None and masks.value is not None and _is_most(masks) and not shared:
         yield finding("BSA230", share=masks.value, factor=1 - min(masks.value, 1.0))
-    if shared and size is not None and size.value is not None:
-        yield finding("BSA231", batch_size=size.value)
+    if shared:
+        yield finding("BSA231", where=_half_at(size))
     if augmentation is not None and _is_most(augmentation):
         yield finding("BSA234", share=augmentation.value)
+
+
+def _half_at(size: Estimate | None) -> str:
+    if size is not None and size.value is not None:
+        return f"at B = {size.value:,.0f} it is half of the noise"
+    if size is not None and size.low is not None:
+        return f"it is less than half of the noise below B = {size.low:,.0f}"
+    return "how much of the noise it is was not seen"
 
 
 def _is_most(share: Estimate) -> bool:

@@ -1,4 +1,4 @@
-"""How much the split of the noise into data and masks gets."""
+"""How much the split of the noise into data and masks gets: by counting, so that it repeats."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ MICRO_BATCHES = 32
 SMALLER = 4
 """The floor is seen by micro-batches so many times smaller."""
 
-FREE_SECONDS = 2.0
-"""Nobody minds this long."""
+LARGE_MODEL = 10**6
+"""Parameters from which a pass takes as long as its examples, so that fewer of them take less."""
 
 LEAST_MICRO_BATCH = 4
 
-COUPLED = "examples couple in a batch"
+FREE_SECONDS = 5.0
+"""Nobody minds this long; a small model takes a fraction of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,33 +32,24 @@ class MaskPlan:
     """For the inputs of linear layers."""
 
 
-def mask_plan(
-    *,
-    available: int,
-    micro_batch: int,
-    coupled: bool,
-    seconds_per_example: float,
-    passes: int,
-    seconds: float,
-) -> MaskPlan | None:
-    """Micro-batches as in the gradient phase, smaller ones where time is short; None where even those take too long.
+def mask_plan(*, available: int, micro_batch: int, coupled: bool, parameters: int) -> MaskPlan | None:
+    """Micro-batches as in the gradient phase, of a large model a quarter of them; None with too few examples.
 
     Args:
         available: examples that there surely are.
         micro_batch: of the gradient phase; kept where examples are `coupled`, for it changes the loss.
-        seconds_per_example: of one pass.
-        passes: over each micro-batch.
-        seconds: that the least number of micro-batches may take.
+        parameters: that are trained.
     """
+    if coupled:
+        enough = available >= micro_batch * MIN_MICRO_BATCHES
+        return _plan(available, micro_batch, None) if enough else None
     size = min(micro_batch, available // MIN_MICRO_BATCHES)
-    affordable = seconds / max(seconds_per_example * passes * MIN_MICRO_BATCHES, 1e-12)
-    if coupled and (affordable < micro_batch or size < micro_batch):
-        return None
-    while size > affordable and size >= 2 * LEAST_MICRO_BATCH:
-        size //= 2
-    if size < 1 or size > affordable:
-        return None
-    small = None if coupled or size < 2 else max(1, size // SMALLER)
+    if parameters >= LARGE_MODEL:
+        size = min(size, max(size // SMALLER, LEAST_MICRO_BATCH))
+    return _plan(available, size, max(1, size // SMALLER) if size > 1 else None) if size else None
+
+
+def _plan(available: int, size: int, small: int | None) -> MaskPlan:
     return MaskPlan(micro_batches=min(MICRO_BATCHES, available // size), micro_batch=size, small=small)
 
 

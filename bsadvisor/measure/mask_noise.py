@@ -25,6 +25,12 @@ ANOTHER_DRAW = 2**20
 Gradient = list[Tensor]
 
 
+SHARING_EXAMPLES = 32
+"""That are repeated in a batch, to see whether the batch shares its masks."""
+
+MOST_COPIES = 16
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatedGradients:
     """What was measured."""
@@ -32,6 +38,17 @@ class RepeatedGradients:
     sums: RepeatedSums
     floor: MaskVariances | None
     """None: without masks, or at one size only."""
+    sharing: Sharing | None
+    """None: without masks, or not sought, or not in time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """tr Var_m of single examples' gradients, and of batches of copies of them."""
+
+    single: Array
+    copies: Array
+    count: int
 
 
 class MaskProbe:
@@ -47,8 +64,9 @@ class MaskProbe:
         seed: of all of them.
         reduction: what the loss does over a batch, as in the gradient phase.
 
-    Cost: `masks` times `draws` passes over each micro-batch, `masks` over each small one; a running sum, and
-        a copy of the parameters for each but the last gradient of a micro-batch.
+    Cost: `masks` times `draws` passes over each micro-batch, `masks` over each small one and over a few
+        batches of copies; a running sum, and a copy of the parameters for each but the last gradient of a
+        micro-batch.
     """
 
     def __init__(
@@ -75,6 +93,9 @@ class MaskProbe:
         self._between_masks: list[Tensor] = []
         self._between_draws: list[Tensor] = []
         self._small_variances: list[Tensor] = []
+        self._single_variances: list[Tensor] = []
+        self._copies_variances: list[Tensor] = []
+        self._copies = min(MOST_COPIES, micro_batch)
 
     def run(
         self, micro_batches: int, *, time_left: Callable[[], float], stop: Callable[[], bool]
@@ -85,6 +106,8 @@ class MaskProbe:
             torch.OutOfMemoryError: two gradients and their difference do not fit.
         """
         with preserved(self._problem.model):
+            if self._small is not None and self._copies > 1:
+                self._measure_sharing(lambda: stop() or time_left() <= 0)
             large = [self._batches(draw, micro_batches, self._micro_batch) for draw in range(self._draws)]
             small = iter(()) if self._small is None else self._batches(0, micro_batches, self._small)
             seed_everything(self._seed)
@@ -100,6 +123,16 @@ class MaskProbe:
                 if each * (MIN_MICRO_BATCHES - done - 1) > max(time_left(), 0.0):
                     return None
         return self._found()
+
+    def _measure_sharing(self, should_stop: Callable[[], bool]) -> None:
+        seed_everything(self._seed)
+        alone = self._sampler.copies(SHARING_EXAMPLES, 1)
+        together = self._sampler.copies(SHARING_EXAMPLES, self._copies)
+        for single, copies in zip(alone, together, strict=False):
+            if should_stop():
+                return
+            self._single_variances.append(self._over_masks(single, 1)[1])
+            self._copies_variances.append(self._over_masks(copies, self._copies)[1])
 
     def _batches(self, draw: int, micro_batches: int, size: int) -> Iterator[Any]:
         seed_everything(self._seed + draw * ANOTHER_DRAW)  # of the loader's workers, if there are any
@@ -150,14 +183,23 @@ class MaskProbe:
             between_draws=_numbers(self._between_draws),
         )
         if self._small is None:
-            return RepeatedGradients(sums=sums, floor=None)
+            return RepeatedGradients(sums=sums, floor=None, sharing=None)
         floor = MaskVariances(
             large=between_masks,
             small=_numbers(self._small_variances),
             large_size=self._micro_batch,
             small_size=self._small,
         )
-        return RepeatedGradients(sums=sums, floor=floor)
+        return RepeatedGradients(sums=sums, floor=floor, sharing=self._sharing())
+
+    def _sharing(self) -> Sharing | None:
+        if len(self._single_variances) < MIN_MICRO_BATCHES:
+            return None
+        return Sharing(
+            single=_numbers(self._single_variances),
+            copies=_numbers(self._copies_variances),
+            count=self._copies,
+        )
 
 
 def _dense(gradient: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from bsadvisor.values import DropoutRidge, DropoutStats, Estimate, KeepProbabili
 SURE = 0.999
 """Level at which a floor is called one: a false alarm in a thousand probes."""
 
-FAR_ABOVE = 16
-"""Times the batch size in use, up to where masks average away at least: then they are those of examples."""
+HARDLY_SHARED = 0.2
+"""Share of an example's mask noise, below which its masks are its own: a shared one has all of it, or much."""
 
 
 def dropout_stats(
@@ -34,14 +34,16 @@ def dropout_stats(
 
     masked, augmented = sums.masks > 1, sums.draws > 1
     size = round(sums.mean.num_examples / sums.mean.num_blocks)
-    until = None if floor is None else _floor_batch_size(found, floor, confidence)
+    verdict = _verdict(found, confidence)
+    until = None if floor is None else _floor_batch_size(found, floor, confidence, shared=verdict == "shared")
     return DropoutStats(
         data_trace=estimate(theory.split(sums, lambda parts: parts.data, confidence), confidence),
         mask_trace=part(lambda parts: parts.mask, masked),
         augmentation_trace=part(lambda parts: parts.augmentation, augmented),
         mask_share=part(lambda parts: parts.mask / parts.total, masked),
         augmentation_share=part(lambda parts: parts.augmentation / parts.total, augmented),
-        masks=_verdict(until, batch_size or size) if masked else None,
+        masks=verdict if masked else None,
+        mask_sharing=_sharing(found, confidence),
         mask_floor=None if floor is None else _floor(floor, confidence),
         floor_batch_size=until,
         averaged_away=None
@@ -55,26 +57,35 @@ def dropout_stats(
     )
 
 
-def _verdict(until: Estimate | None, batch_size: int) -> Literal["per_example", "shared", "unknown"]:
-    if until is not None and until.value is not None:
+def _verdict(found: RepeatedGradients, confidence: float) -> Literal["per_example", "shared", "unknown"]:
+    sure, usual = _sharing(found, SURE), _sharing(found, confidence)
+    if sure is not None and sure.low is not None and sure.low > 0:
         return "shared"
-    far = until is not None and until.low is not None and until.low >= FAR_ABOVE * batch_size
-    return "per_example" if far else "unknown"
+    own = usual is not None and usual.high is not None and usual.high < HARDLY_SHARED
+    return "per_example" if own else "unknown"
+
+
+def _sharing(found: RepeatedGradients, confidence: float) -> Estimate | None:
+    seen = found.sharing
+    if seen is None:
+        return None
+    return estimate(theory.sharing(seen.single, seen.copies, seen.count, confidence), confidence)
 
 
 def _floor(floor: MaskVariances, confidence: float) -> Estimate:
     return estimate(theory.floor_of(floor, lambda line: line.floor, confidence), confidence)
 
 
-def _floor_batch_size(found: RepeatedGradients, floor: MaskVariances, confidence: float) -> Estimate:
-    """Its error is that of the floor: the rest is known far better. Of a floor that is not sure, the low end."""
+def _floor_batch_size(
+    found: RepeatedGradients, floor: MaskVariances, confidence: float, *, shared: bool
+) -> Estimate:
+    """Its error is that of the floor: the rest is known far better."""
     rest = float(theory.floor_of(floor, lambda line: line.rest, confidence).value)
     others = theory.split(found.sums, lambda parts: parts.data + parts.augmentation, confidence).value
     averaged = max(others, 0.0) + max(rest, 0.0)
     of_floor = theory.floor_of(floor, lambda line: line.floor, confidence)
     size = estimate(theory.floor_batch_size(of_floor, averaged), confidence)
-    sure = theory.floor_of(floor, lambda line: line.floor, SURE).low > 0
-    return size if sure else replace(size, value=None, high=None)
+    return size if shared else replace(size, value=None, high=None)
 
 
 def _averaged_away(floor: MaskVariances, batch_size: int, confidence: float) -> Estimate:

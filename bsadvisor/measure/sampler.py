@@ -108,6 +108,10 @@ class Sampler:
         """Micro-batches of the first examples of the shuffled data, whatever else these serve for."""
         return self._fetch(0, micro_batches, size)
 
+    def copies(self, examples: int, size: int) -> Iterator[Any]:
+        """Batches of `size` copies of one example each, of the first ones."""
+        return self._source.fetch([[int(number)] * size for number in self._order[:examples]])
+
     def check(self, groups: Sequence[Sequence[int]]) -> list[Any]:
         """Batches of the first few examples in given arrangements: for checks, not for estimates."""
         batches = list(self._source.fetch([[int(self._order[index]) for index in group] for group in groups]))

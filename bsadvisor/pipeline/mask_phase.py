@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bsadvisor.advise.mask_plan import MaskPlan, mask_plan, seconds_allowed
 from bsadvisor.errors import is_out_of_memory
 from bsadvisor.measure.dropout_ridge import dropout_ridges
@@ -14,21 +12,12 @@ from bsadvisor.pipeline.session import Session
 from bsadvisor.values import AssumptionFacts, DropoutRidge, DropoutStats, Progress
 
 TOO_LONG = "it would take longer than the gradient itself"
+TOO_FEW = "there are too few examples"
 OUT_OF_MEMORY = "a second gradient did not fit in memory"
 
 
 class MasksUnavailableError(Exception):
     """The split was not measured; says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Repeats:
-    masks: int
-    draws: int
-
-    @property
-    def passes(self) -> int:
-        return self.masks * self.draws + (1 if self.masks > 1 else 0)
 
 
 def measure_masks(session: Session, gradient: GradientPhase) -> DropoutStats | None:
@@ -38,8 +27,8 @@ def measure_masks(session: Session, gradient: GradientPhase) -> DropoutStats | N
         MasksUnavailableError: time or memory do not allow it.
     """
     facts = gradient.assumptions
-    repeats = _Repeats(masks=2 if has_masks(facts) else 1, draws=2 if facts.augmented else 1)
-    if repeats.passes == 1:
+    masks, draws = 2 if has_masks(facts) else 1, 2 if facts.augmented else 1
+    if masks == draws == 1:
         return None
     session.progress(Progress(phase="dropout", done=0, total=None))
     ends = session.watch.seconds + min(seconds_allowed(gradient.seconds), session.watch.left())
@@ -47,13 +36,11 @@ def measure_masks(session: Session, gradient: GradientPhase) -> DropoutStats | N
         available=gradient.sampler.num_certain,
         micro_batch=gradient.probe.micro_batch,
         coupled=gradient.couples,
-        seconds_per_example=gradient.seconds / gradient.probe.accumulator.num_examples,
-        passes=repeats.passes,
-        seconds=ends - session.watch.seconds,
+        parameters=session.target.description.trainable_parameters,
     )
     if plan is None:
-        raise MasksUnavailableError(TOO_LONG)
-    found = _repeated(session, gradient, plan, repeats, ends)
+        raise MasksUnavailableError(TOO_FEW)
+    found = _repeated(session, gradient, plan, ends, masks=masks, draws=draws)
     return dropout_stats(
         found,
         keep_probabilities=facts.dropout,
@@ -69,15 +56,15 @@ def has_masks(facts: AssumptionFacts) -> bool:
 
 
 def _repeated(
-    session: Session, gradient: GradientPhase, plan: MaskPlan, repeats: _Repeats, ends: float
+    session: Session, gradient: GradientPhase, plan: MaskPlan, ends: float, *, masks: int, draws: int
 ) -> RepeatedGradients:
     probe = MaskProbe(
         session.target,
         gradient.sampler,
         micro_batch=plan.micro_batch,
         small=plan.small,
-        masks=repeats.masks,
-        draws=repeats.draws,
+        masks=masks,
+        draws=draws,
         seed=session.settings.seed,
         reduction=gradient.assumptions.loss_reduction,
     )

@@ -31,11 +31,15 @@ def _masks(dropout: DropoutStats) -> str:
     """How they average."""
     keeps = _keeps(dropout)
     size = dropout.floor_batch_size
-    if size is None or (size.value is None and size.low is None):
-        return f"{keeps}whether a batch averages the masks away is not known"
+    low = None if size is None else size.low
     if dropout.masks == "shared":
-        return f"{keeps}masks shared: half the noise stays at B = {numbers.interval(size)}"
-    return f"{keeps}averaged away up to B = {numbers.significant(size.low or 0.0)} at least"
+        if size is not None and size.value is not None:
+            return f"{keeps}masks shared: half the noise stays at B = {numbers.interval(size)}"
+        return f"{keeps}masks shared by a batch: a part of the noise stays"
+    whose = "a mask for each example" if dropout.masks == "per_example" else "masks"
+    if low is None:
+        return f"{keeps}{whose}"
+    return f"{keeps}{whose}, averaged away up to B = {numbers.significant(low)}"
 
 
 def _keeps(dropout: DropoutStats) -> str:

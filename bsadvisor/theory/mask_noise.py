@@ -129,6 +129,33 @@ def floor_of(found: MaskVariances, statistic: Callable[[Floor], Array], confiden
     return symmetric_interval(float(value), variance, confidence, len(found.large) - 1)
 
 
+def sharing(single: Array, copies: Array, count: int, confidence: float) -> Interval:
+    """The share of an example's mask noise that another copy of it in the same batch has, too.
+
+    1 where a batch has one mask, 0 where every example has its own: the variance over masks of a batch of c
+    copies is  1/c + (1 - 1/c) share  of that of the example alone.
+
+    Args:
+        single: (K,) tr Var_m of each example's gradient.
+        copies: (K,) of a batch of `count` copies of it.
+
+    Returns:
+        Unbiased but for the ratio's bias of order 1/K; negative where copies vary less than independent
+        masks do, NaN where nothing varies.
+
+    Source: ratio of means, jackknifed over examples on its logarithm.
+    """
+    if not (single.mean() > 0 and copies.mean() > 0):
+        return Interval(value=math.nan, low=math.nan, high=math.nan)
+    value = math.log(count * copies.mean() / single.mean())
+    replicates = np.log(_leave_one_out_mean(copies) / _leave_one_out_mean(single))
+    found = symmetric_interval(value, float(jackknife_variance(replicates)), confidence, len(single) - 1)
+    low, value, high = (
+        math.expm1(end) / (count - 1) for end in (found.low, found.value, min(found.high, 700.0))
+    )
+    return Interval(value=value, low=low, high=high)
+
+
 def ridge_strength(keep: float, square: float) -> float:
     """The ridge that inverted dropout of an input makes of half the squared error.
 

@@ -35,7 +35,7 @@ def test_most_of_the_noise_being_masks_is_one_when_the_low_end_says_so() -> None
 def test_shared_masks_are_a_warning_from_the_batch_size_where_they_make_half_the_noise() -> None:
     floored = replace(stats(), masks="shared", floor_batch_size=estimate(180.0), mask_share=share(0.75))
     found = remarks(floored, row(128))
-    assert list(found) == ["BSA231"] and "from B = 180 on" in found["BSA231"].message
+    assert list(found) == ["BSA231"] and "at B = 180 it is half of the noise" in found["BSA231"].message
 
 
 def test_rates_of_one_are_named_up_to_three() -> None:

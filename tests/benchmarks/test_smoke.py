@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bsadvisor.values import ProbeSettings
-from tests.benchmarks import cost, coverage, geometry, memory
+from tests.benchmarks import cost, coverage, geometry, mask_noise, memory
 from tests.benchmarks.tasks import small_tasks
 
 
@@ -62,6 +62,20 @@ def test_a_lean_curvature_phase_of_a_wide_model_needs_six_copies_of_its_paramete
     """The bar itself, where parameters and not activations fill the memory."""
     step, curvature = (memory.measure("MLP", f"{what}, SGD", "cpu") for what in ("step", "curvature"))
     assert (curvature["peak"] - step["peak"]) / step["copy"] <= 6
+
+
+def test_a_few_splits_of_dropout_noise_hold_brute_force() -> None:
+    net = next(mask_noise.nets(256))
+    data, mask = mask_noise.true_traces(net, 40)
+    for row in mask_noise.judge(net, 8, 6, {"data": data, "mask": mask, "floor": 0.0}):
+        assert row.coverage >= 4 / 6
+        assert row.mean_over_truth is None or 0.7 < row.mean_over_truth < 1.4
+
+
+def test_dropout_in_a_linear_model_is_the_ridge_to_one_per_cent() -> None:
+    found = mask_noise.ridge(1000)
+    assert found["penalty_by_brute_force"] == pytest.approx(found["penalty_of_the_ridge"], rel=0.01)
+    assert found["mean_strength_measured"] == pytest.approx(found["mean_strength"], rel=0.01)
 
 
 @pytest.mark.parametrize("file", sorted(coverage.RESULTS.parent.glob("*.json")), ids=lambda file: file.name)

@@ -22,6 +22,7 @@ def stats() -> DropoutStats:
         mask_share=share(0.33),
         augmentation_share=None,
         masks="per_example",
+        mask_sharing=Estimate(value=0.01, low=-0.02, high=0.04, confidence=0.95),
         mask_floor=Estimate(value=0.001, low=-0.004, high=0.006, confidence=0.95),
         floor_batch_size=Estimate(value=None, low=700.0, high=None, confidence=0.95),
         averaged_away=Estimate(value=0.98, low=0.88, high=1.0, confidence=0.95),
@@ -60,6 +61,7 @@ def shared_masks() -> Report:
         replace(
             stats(),
             masks="shared",
+            mask_sharing=Estimate(value=1.0, low=0.9, high=1.1, confidence=0.95),
             floor_batch_size=size,
             ridges=(),
             augmentation_trace=estimate(0.6),
@@ -76,6 +78,7 @@ def augmentation() -> Report:
             mask_trace=None,
             mask_share=None,
             masks=None,
+            mask_sharing=None,
             mask_floor=None,
             floor_batch_size=None,
             averaged_away=None,

@@ -103,6 +103,19 @@ def test_the_floor_is_unbiased_and_its_interval_holds(shared: float) -> None:
     judge([theory.floor_of(some, lambda line: line.floor, 0.95) for some in found], shared**2 * DIMENSIONS)
 
 
+@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
+def test_the_shared_share_of_mask_noise_is_measured_and_its_interval_holds(shared: float) -> None:
+    """Variances are those of two masks: one degree of freedom in each of some dimensions."""
+    rng, count, examples = np.random.default_rng(0), 16, 32
+    loud = 2 ** rng.normal(size=(SEEDS, examples))
+    chi = rng.chisquare(DIMENSIONS, size=(2, SEEDS, examples)) / DIMENSIONS
+    together = loud * (1 / count + (1 - 1 / count) * shared) * chi[1]
+    found = [theory.sharing(*pair, count, 0.95) for pair in zip(loud * chi[0], together, strict=True)]
+    held = np.mean([interval.low <= shared <= interval.high for interval in found])
+    assert held > 0.9
+    assert abs(np.mean([interval.value for interval in found]) - shared) < 0.03
+
+
 def test_weights_in_tokens_give_traces_per_example() -> None:
     """A token mean over four tokens per example: the same gradients, weights four times the examples."""
     sums = World().sums(np.random.default_rng(0))
