@@ -300,6 +300,12 @@ def double_backward_allowed(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def load_products() -> None:
+    """Make PyTorch import what its first product needs: seconds that are not the model's."""
+    one = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(2 * one, one, grad_outputs=torch.ones(1))
+
+
 def choose_method(hessian: Hessian, batches: Sequence[Any]) -> tuple[Method, str | None]:
     """Exact products where double backward works and is right.
 

@@ -16,6 +16,7 @@ from bsadvisor.measure.curvature import (
     is_large,
 )
 from bsadvisor.measure.curvature_stats import curvature_stats, noise_scale
+from bsadvisor.measure.hessian import load_products
 from bsadvisor.measure.statistics import noise_trace_in_use
 from bsadvisor.pipeline.gradient_phase import GradientPhase
 from bsadvisor.pipeline.session import Session
@@ -48,6 +49,7 @@ def measure_curvature(session: Session, gradient: GradientPhase, step: BestStep 
     """
     session.progress(Progress(phase="curvature", done=0, total=None))
     level = session.settings.confidence
+    load_products()
     plan, stuck = _plan(session, gradient), _may_be_stuck(session, gradient, step)
     whole = stuck and can_search_whole(session, gradient, plan.micro_batch)
     ends = session.watch.seconds + seconds_allowed(gradient.seconds, suspicious=whole)
