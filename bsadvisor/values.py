@@ -435,6 +435,19 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignalToNoise:
+    """How coordinates of the gradient differ: shares of those that had any, of some picked at random."""
+
+    batch_size: int
+    """In use."""
+    coordinates: int
+    noise_dominated: Estimate
+    """Noise variance at this batch size more than four times the squared mean."""
+    signal_dominated: Estimate
+    """Less than a quarter of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GradientStats:
     """The gradient and its noise: the section `gradient` of the report."""
 
@@ -456,6 +469,8 @@ class GradientStats:
     """G'DG with a D that was not estimated."""
     geometry: Geometry | None = None
     """Of D; None: gradients are measured as they are."""
+    signal_to_noise: SignalToNoise | None = None
+    """Per coordinate, at the batch size in use."""
     effective_noise_dimensions: Estimate
     """tr(Sigma)^2 / tr(Sigma^2)."""
     update_noise: UpdateNoise | None

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bsadvisor.measure import norms
+from bsadvisor.measure.coordinates import Coordinates
 from bsadvisor.measure.sketch import CHUNK, Sketch
 from bsadvisor.theory.noise_scale import Array, BlockSums
 
@@ -114,6 +115,7 @@ class GradientAccumulator:
         self._waiting = torch.empty(min(WAITING // max(sum(sizes), 1), MAX_BLOCKS), sum(sizes), device=device)
         """Gradients of small models, which are summed up many at a time."""
         self._num_waiting = 0
+        self._coordinates = Coordinates(self._places, sizes, CHUNK, seed=seed, device=device)
         self._products = {"plain": InnerProducts(sizes, seed=seed, device=device)}
         self._scale: list[Tensor] | None = None
         if preconditioner is not None:
@@ -180,6 +182,12 @@ class GradientAccumulator:
             for name, total, shape in zip(self.names, self._totals, self._shapes, strict=True)
         }
 
+    def coordinate_means(self) -> tuple[Array, Array]:
+        """Weighted means of some coordinates of the gradients and of their squares: (coordinates,), float64."""
+        self._sum_up_waiting()
+        means = self._coordinates.sums.cpu().double().numpy() / self.total_weight
+        return means[0], means[1]
+
     def squared_norms(self) -> Array:
         """|h_k|^2 of every micro-batch: shape (K,), float64."""
         self._sum_up_waiting()
@@ -194,6 +202,7 @@ class GradientAccumulator:
         self._sum_up_waiting()
         ranks = dist.get_world_size(group)
         dist.all_reduce(self._total, group=group)
+        dist.all_reduce(self._coordinates.sums, group=group)
         while self._num_blocks() * ranks > MAX_BLOCKS:
             self._merge_pairs()
         for products in self._products.values():
@@ -241,7 +250,7 @@ class GradientAccumulator:
 
     def _fixed_tensors(self) -> dict[str, Tensor]:
         rows = {f"{name}.rows": products.rows for name, products in self._products.items()}
-        return {"total": self._total, **rows}
+        return {"total": self._total, "coordinates": self._coordinates.sums, **rows}
 
     def _added(self, flat: Sequence[Tensor], weight: float) -> Iterator[Tensor]:
         """Add a gradient to the total, a chunk at a time."""
@@ -259,11 +268,13 @@ class GradientAccumulator:
 
     def _sum_up(self, chunks: Iterable[Tensor], count: int) -> None:
         """Take in the chunks (R, elements) of the last R micro-batches, in order."""
-        for (tensor, start), chunk in zip(self._places, chunks, strict=True):
+        for place, ((tensor, start), chunk) in enumerate(zip(self._places, chunks, strict=True)):
             self._products["plain"].add(tensor, start, chunk)
+            self._coordinates.add(place, chunk)
             if self._scale is not None:
                 scaled = chunk * self._scale[tensor][start : start + CHUNK]
                 self._products["scaled"].add(tensor, start, scaled)
+        self._coordinates.put(self._weights[-count:])
         for products in self._products.values():
             products.put(self._weights[-count:], self._block_of[-count:])
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from bsadvisor.measure.accumulator import GradientAccumulator
 from bsadvisor.measure.gradients import GradientProbe
 from bsadvisor.theory import noise_scale as theory
 from bsadvisor.theory.noise_scale import Array, BlockSums, Interval, Moments
-from bsadvisor.values import Estimate, GradientStats, GroupStats, RawSums, UpdateNoise
+from bsadvisor.theory.signal_to_noise import shares, squared_t
+from bsadvisor.values import Estimate, GradientStats, GroupStats, RawSums, SignalToNoise, UpdateNoise
 
 MIN_BLOCKS = 4
 """Below this nothing is estimated: tr(Sigma^2) takes four distinct blocks."""
@@ -45,7 +47,27 @@ def gradient_stats(
         raw=raw_sums(sums),
         groups=group_stats(probe, confidence),
         left_out=probe.left_out(),
+        signal_to_noise=signal_to_noise(accumulator, confidence, batch_size),
         examples_for_precision=examples_for_precision(sums, precision, confidence),
+    )
+
+
+def signal_to_noise(
+    accumulator: GradientAccumulator, confidence: float, batch_size: int | None
+) -> SignalToNoise | None:
+    """How many coordinates are mostly noise at the batch size in use; of some, picked at random."""
+    count = accumulator.num_micro_batches
+    if batch_size is None or count < theory.MIN_MICRO_BATCHES:
+        return None
+    statistics = squared_t(*accumulator.coordinate_means(), count)
+    if not len(statistics):
+        return None
+    noise, signal = shares(statistics, count - 1, accumulator.num_examples, batch_size, confidence)
+    return SignalToNoise(
+        batch_size=batch_size,
+        coordinates=len(statistics),
+        noise_dominated=estimate(noise, confidence),
+        signal_dominated=estimate(signal, confidence),
     )
 
 
