@@ -1207,6 +1207,8 @@ class Report:
     trial_plan: TrialPlan | None = None
     """Of a trial that was asked for, or that would not have fitted into the time."""
     saddle: SaddleVerdict | None = None
+    regime: NoiseRegime | None = None
+    """Of the batch size in use, in the optimizer's geometry; null where it cannot be told."""
     equilibrium: Equilibrium | None = None
     """Null without curvature, and where the pair in use or the optimizer's geometry is not known."""
     generalization: None = None

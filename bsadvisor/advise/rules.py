@@ -40,6 +40,16 @@ class NoiseScales:
             return True
         return False if high is not None and batch_size > noise_dominates_up_to(high) else None
 
+    def regime_at(self, batch_size: float) -> NoiseRegime | None:
+        """Of one batch size, where the whole interval says so; None: it cannot be told."""
+        low, high = (self.own.low, self.own.high) if self.own else (None, None)
+        if self.dominates(batch_size):
+            return "noise"
+        if high is not None and batch_size >= WELL_BELOW * high:
+            return "signal"
+        surely_less = low is not None and batch_size < WELL_BELOW * low
+        return "between" if surely_less and self.dominates(batch_size) is False else None
+
     def regime(self, smaller: float, larger: float) -> NoiseRegime | None:
         """Of both batch sizes together, by the estimate itself."""
         if self.value is None:

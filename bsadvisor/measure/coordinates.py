@@ -60,6 +60,6 @@ class Coordinates:
         """Count the R gradients whose chunks are in."""
         rows = torch.cat(self._parts, dim=1).to(self.sums.dtype)
         self._parts.clear()
-        each = torch.tensor(weights, dtype=self.sums.dtype).to(self.sums.device)
-        self.sums[0] += each @ rows
-        self.sums[1] += each @ rows.square()
+        for row, weight in zip(rows, weights, strict=True):  # one by one: the same sums in whatever company
+            self.sums[0].add_(row, alpha=weight)
+            self.sums[1].addcmul_(row, row, value=weight)

@@ -30,6 +30,7 @@ from bsadvisor.values import (
     GradientStats,
     Headline,
     LocalStats,
+    NoiseRegime,
     Recommendation,
     Report,
     RuleVerdict,
@@ -93,6 +94,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
         local=local,
         curvature=curvature,
         saddle=saddle,
+        regime=_regime(gradient, target.batch_size),
         equilibrium=equilibrium,
         predicted_critical_batch_size=critical,
         headline=chosen,
@@ -169,6 +171,11 @@ def _recommend(
         dataset_size=about.dataset_size,
         limit=limit,
     )
+
+
+def _regime(gradient: GradientStats, batch_size: int | None) -> NoiseRegime | None:
+    """By the noise scale that judges the scaling rules."""
+    return None if batch_size is None else NoiseScales(own=gradient.own_noise_scale).regime_at(batch_size)
 
 
 def _rules(

@@ -15,10 +15,12 @@ from bsadvisor.values import (
     GradientStats,
     Headline,
     LocalStats,
+    NoiseRegime,
     Recommendation,
     Report,
     SaddleVerdict,
     ShortRun,
+    SignalToNoise,
     StoppedBy,
     TargetDescription,
     TrialPlan,
@@ -359,6 +361,8 @@ def _noise_scales(report: Report) -> Iterator[str]:
     for estimate, where in others:
         if estimate is not None and estimate.value is not None:
             yield f"{numbers.interval(estimate, unit)}, {where}"
+    if gradient.signal_to_noise is not None:
+        yield from _regime(report.regime, gradient.signal_to_noise)
     if report.equilibrium is not None and report.equilibrium.ratio.value is not None:
         yield f"{numbers.interval(report.equilibrium.ratio)} times what η and B alone would leave"
     yield from _weighted_noise_scale(gradient, report.curvature, unit)
@@ -385,6 +389,25 @@ def _weighted_noise_scale(
 
 def _geometry(about: TargetDescription) -> str:
     return f"{about.optimizer or 'the optimizer'}'s geometry"
+
+
+_REGIMES: dict[NoiseRegime | None, str] = {
+    "noise": "mostly noise",
+    "signal": "mostly signal",
+    "between": "noise and signal alike",
+    None: "not known whether noise or signal",
+}
+
+
+def _regime(regime: NoiseRegime | None, found: SignalToNoise) -> Iterator[str]:
+    """Of the whole gradient at the batch size in use, and of its coordinates one by one."""
+    yield f"at B = {numbers.integer(found.batch_size)} the gradient is {_REGIMES[regime]}:"
+    noise, signal = (
+        numbers.interval(estimate, write=numbers.share)
+        for estimate in (found.noise_dominated, found.signal_dominated)
+    )
+    yield f"mostly noise in {noise} of its coordinates,"
+    yield f"mostly signal in {signal}"
 
 
 def _estimated(gradient: GradientStats) -> str:

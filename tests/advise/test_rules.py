@@ -171,3 +171,25 @@ def test_a_lower_bound_alone_can_tell_that_noise_dominates() -> None:
     assert noise(900, None, None).regime(32, 64) == "noise"
     assert noise(900, None, None).regime(32, 640) is None
     assert UNKNOWN.regime(32, 64) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "batch_size", "regime"),
+    [
+        (800, 1200, 200, "noise"),
+        (800, 1200, 250, None),
+        (800, 1200, 301, "between"),
+        (800, 1200, 3199, "between"),
+        (800, 1200, 4000, None),
+        (800, 1200, 4800, "signal"),
+        (800, None, 200, "noise"),
+        (800, None, 10**6, None),
+        (None, 1200, 4800, "signal"),
+        (None, None, 100, None),
+    ],
+)
+def test_the_regime_of_a_batch_size_is_told_where_the_whole_interval_says_so(
+    low: float | None, high: float | None, batch_size: int, regime: str | None
+) -> None:
+    assert noise(low, high).regime_at(batch_size) == regime
+    assert UNKNOWN.regime_at(batch_size) is None

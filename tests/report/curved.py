@@ -14,6 +14,7 @@ from bsadvisor.values import (
     Report,
     SaddleVerdict,
     ShortRun,
+    SignalToNoise,
     SkippedPart,
     Verdict,
 )
@@ -78,6 +79,13 @@ def verdict(
     )
 
 
+COORDINATES = SignalToNoise(
+    batch_size=32,
+    coordinates=2410,
+    noise_dominated=Estimate(value=0.83, low=0.71, high=0.97, confidence=0.95),
+    signal_dominated=Estimate(value=0.004, low=0.0, high=0.02, confidence=0.95),
+)
+
 SETTLED = Equilibrium(
     noise_scale=Estimate(value=190.0, low=150.0, high=240.0, confidence=0.95),
     ratio=Estimate(value=1.1, low=0.71, high=1.7, confidence=0.95),
@@ -96,7 +104,8 @@ def no_saddle() -> Report:
     return replace(
         report,
         probe=replace(report.probe, seconds=10.3, seconds_per_phase=seconds),
-        gradient=replace(report.gradient, noise_scale=weighted),
+        gradient=replace(report.gradient, noise_scale=weighted, signal_to_noise=COORDINATES),
+        regime="between",
         curvature=curvature(),
         saddle=verdict("note", advice, evidence=escape(None)),
         equilibrium=SETTLED,
