@@ -74,9 +74,9 @@ def advise_ramp(run: Run) -> Ramp:
         return Ramp(reason="the noise scale falls over these checkpoints")
     if run.rate_changes:
         return Ramp(reason="the run's learning rate changes, which does what a ramp would")
-    most = _most_doublings(base, trend, run.dataset_size)
+    most = _most_doublings(base, run.dataset_size)
     if not most:
-        return Ramp(reason="no larger batch size is within the noise scale and the data set")
+        return Ramp(reason="the data set holds no batch twice as large")
     noise, slope = _noise_loss(run), _slope(run)
     if noise is None or slope is None:
         return Ramp(reason="learning rate or losses are not known well enough to tell what a ramp is worth")
@@ -88,10 +88,14 @@ def advise_ramp(run: Run) -> Ramp:
     return best if _change(best) < 0 else Ramp(summary=best.summary, reason=_why_not(noise, slope))
 
 
-def _most_doublings(base: int, trend: NoiseTrend, dataset_size: int | None) -> int:
-    """Up to the noise scale at the end, above which a larger batch averages little away."""
-    largest = min(trend.last, dataset_size or math.inf)
-    return min(MOST_DOUBLINGS, math.floor(math.log2(max(largest / base, 1.0))))
+def _most_doublings(base: int, dataset_size: int | None) -> int:
+    """As far as the data set goes; noise in the weights falls with B above the noise scale, too."""
+    largest = dataset_size or math.inf
+    return (
+        MOST_DOUBLINGS
+        if largest >= base * 2**MOST_DOUBLINGS
+        else max(0, int(largest / base).bit_length() - 1)
+    )
 
 
 def _noise_loss(run: Run) -> float | None:

@@ -118,12 +118,14 @@ def _finals(runs: Sequence[Sequence[Seen]]) -> list[float]:
 
 
 def steps_to(runs: Sequence[Sequence[Seen]], loss: float) -> int | None:
-    """Steps after which the smoothed mean over the seeds is at the loss; None: never."""
+    """Steps after which the smoothed mean over the seeds is at the loss or below, and stays there; None: never."""
     means = [mean(run[index].loss for run in runs) for index in range(len(runs[0]))]
-    for index in range(SMOOTHED - 1, len(means)):
-        if mean(means[index - SMOOTHED + 1 : index + 1]) <= loss:
-            return runs[0][index].steps
-    return runs[0][-1].steps if final_loss(runs) <= loss else None
+    reached = runs[0][-1].steps if final_loss(runs) <= loss else None
+    for index in range(len(means) - 1, SMOOTHED - 2, -1):
+        if mean(means[index - SMOOTHED + 1 : index + 1]) > loss:
+            break
+        reached = runs[0][index].steps
+    return reached
 
 
 def _row(
@@ -142,6 +144,7 @@ def _row(
     change = tracked.ramp_summary.loss_change if tracked.ramp_summary else None
     return {
         "case": name,
+        "seeds": len(small),
         "advised": bool(tracked.ramp),
         "reason": tracked.ramp_reason,
         "ramp": [[stage.from_step, stage.batch_size] for stage in ramp],
@@ -177,13 +180,20 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=TEST)
     parser.add_argument("--write", action="store_true", help="store the rows beside the other results")
     arguments = parser.parse_args()
-    rows = []
     for name in arguments.only:
-        rows.append(judge(name, arguments.seeds))
-        print(shown(rows[-1]), flush=True)
+        row = judge(name, arguments.seeds)
+        print(shown(row), flush=True)
         if arguments.write:
-            stored = {"torch": torch.__version__, "seeds": arguments.seeds, "rows": rows}
-            RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+            _store(row)
+
+
+def _store(row: dict[str, Any]) -> None:
+    """In the place of the case's former row."""
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    by_case = {known["case"]: known for known in [*rows, row]}
+    kept = [by_case[name] for name in TEST if name in by_case]
+    stored = {"torch": torch.__version__, "rows": kept}
+    RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

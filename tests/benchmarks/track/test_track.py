@@ -1,4 +1,4 @@
-"""The study of ramps still runs, and the stored figures say what they are cited for."""
+"""The study of ramps still runs."""
 
 from __future__ import annotations
 
@@ -23,4 +23,6 @@ def test_a_loss_is_reached_where_the_smoothed_mean_of_the_seeds_is_at_it() -> No
     assert steps_to([run(falling)], falling[11]) == 130
     dip = [1.0] * 10 + [0.1] + [1.0] * 10
     assert steps_to([run(dip)], 0.5) is None
+    rising = [1.0, 0.2, 0.2, 0.2, 0.2, 1.0, 1.0, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
+    assert steps_to([run(rising)], 0.3) == 100  # not at 40, where it does not stay
     assert steps_to([run(dip), run(falling[:21])], 0.01) is None
