@@ -41,6 +41,7 @@ def _pytorch(stages: Sequence[RampStage], summary: RampSummary) -> list[str]:
     lines = [
         f"STEPS, RAMP = {summary.steps}, [{rows}]",
         "",
+        "",
         "class RampBatches:  # of every step, its examples",
         "    def __len__(self):",
         "        return STEPS",
@@ -53,6 +54,7 @@ def _pytorch(stages: Sequence[RampStage], summary: RampSummary) -> list[str]:
         "                rest = torch.randperm(len(dataset)).tolist()",
         "            yield rest[:size]",
         "            rest = rest[size:]",
+        "",
         "",
         "loader = DataLoader(dataset, batch_sampler=RampBatches())",
     ]
