@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bsadvisor.advise.headline import AS_GOOD
 from bsadvisor.advise.measured_rates import expected_rate
 from bsadvisor.advise.pairs import PairInUse, recommend
-from bsadvisor.advise.trial_stats import usable_fit
+from bsadvisor.advise.usable_fit import usable_fit
 from bsadvisor.theory.training_cost import inefficiency, steps_over_minimum
 from bsadvisor.values import Headline, Recommendation, TrialPoint, TrialStats
 

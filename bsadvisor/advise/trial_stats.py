@@ -55,16 +55,6 @@ def trial_stats(
     )
 
 
-def usable_fit(trial: TrialStats) -> tuple[float, float] | None:
-    """B_crit and S_min, or the least B_crit that is possible with the S_min that belongs to it."""
-    critical, steps = trial.measured_critical_batch_size, trial.minimum_steps
-    if critical.value is not None and steps.value is not None:
-        return critical.value, steps.value
-    if critical.low is not None and steps.high is not None:
-        return critical.low, steps.high
-    return None
-
-
 def _steps_in_use(course: Course, home: Line) -> float | None:
     """Only where the pair in use was run to the last target."""
     runs = home.searched.get(course.learning_rate)

@@ -44,6 +44,7 @@ def test_only_commands_that_exist_are_offered(spawn: Run) -> None:
         "trial",
         "check",
         "scale",
+        "track",
         "show",
         "explain",
         "schema",

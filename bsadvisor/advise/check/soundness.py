@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from bsadvisor.advise.trial_stats import usable_fit
+from bsadvisor.advise.usable_fit import usable_fit
 from bsadvisor.findings import finding
 from bsadvisor.theory.training_cost import examples_over_minimum, steps_over_minimum
 from bsadvisor.values import CriticalBatchSize, Estimate, Finding, RawSums, Report
