@@ -1,0 +1,1 @@
+"""Whether the verdict on generalization turns where the held-out loss does, and is silent on healthy runs."""
