@@ -905,6 +905,103 @@ _RULES = (
     ),
     # --- 6xx: generalization ---
     Rule(
+        code="BSA601",
+        severity="warning",
+        title="The held-out data is the training data",
+        message="{share:.0%} of the held-out examples are training examples: {how}",
+        remedy="let `heldout` give examples that training never sees; nothing was measured on these",
+        explanation=(
+            "Held-out examples say how the model does on what it was not trained on. Told by the data sets that "
+            "both are made of, or by looking held-out examples up among the training examples, bit for bit. "
+            "Examples that change each time they are drawn are not recognised. Data of few different values has "
+            "twins by nature: only what exceeds the twins within the training data counts."
+        ),
+    ),
+    Rule(
+        code="BSA602",
+        severity="warning",
+        title="Some held-out examples are training examples",
+        message="about {share:.1%} of the held-out examples are training examples: {how}",
+        remedy="take them out of one of the two: until then the gap is larger than it looks",
+        explanation=(
+            "As BSA601, for a part of them. The gap between the losses is understated by that part; above a "
+            "tenth, no verdict is given."
+        ),
+    ),
+    Rule(
+        code="BSA603",
+        severity="note",
+        title="Overfitting",
+        message="the held-out loss is {gap:.2g} above the training loss, and no longer seen to follow it down",
+        remedy="more data, augmentation, weight decay or an earlier stop; compare checkpoints by held-out loss",
+        explanation=(
+            "The gap between the two losses is certain. Neither growing all weights a little, as training to fit "
+            "does, nor a step along the training gradient is seen to lower the held-out loss any more; nor would "
+            "smaller weights lower it by much: it is near its lowest point. It concerns the loss: accuracy may still rise."
+        ),
+    ),
+    Rule(
+        code="BSA604",
+        severity="warning",
+        title="Memorization",
+        message="the held-out loss is {gap:.2g} above the training loss, and what lowers the one raises the other",
+        remedy=(
+            "stop earlier, or add data or regularization; held-out loss may fall again later (double descent): "
+            "one checkpoint cannot tell, `bsadvisor track` over several shows the curve"
+        ),
+        explanation=(
+            "The gap between the two losses is certain, and so is this: growing all weights a little lowers the "
+            "training loss, or raises it less, while it raises the held-out loss; and smaller weights would take "
+            "close to one per cent or more off the held-out loss, which the noise of a run alone does not explain. "
+            "The model is surer of what it has seen than unseen examples bear out, and training on makes it "
+            "surer: the held-out loss is about to pass its lowest point, or has. With noisy labels and enough capacity it may fall a second time as training goes "
+            "on (epoch-wise double descent). One checkpoint cannot see that; the losses of several can. Two more "
+            "figures stand beside it: the alignment of the training gradient with the held-out one, and the "
+            "share of the training gradient that each example owes to itself. Both are blurred by the noise "
+            "that a run with a large learning rate carries, so they are no part of the verdict. It concerns the "
+            "loss: accuracy may still rise (Guo et al. 2017; Nakkiran et al. 2019)."
+        ),
+    ),
+    Rule(
+        code="BSA605",
+        severity="info",
+        title="Generalization cannot be told",
+        message="{examples} are too few to tell a gap between the losses from none",
+        remedy="give more held-out examples",
+        explanation=(
+            "The interval of the gap holds zero, and reaches beyond a quarter of the loss: neither a gap nor its "
+            "absence is seen."
+        ),
+    ),
+    Rule(
+        code="BSA606",
+        severity="note",
+        title="Losses were measured in training mode",
+        message="the loss cannot be had in evaluation mode: train and held-out losses are those of training mode",
+        remedy="let loss(model, batch) work after model.eval(), too",
+        explanation=(
+            "Losses are compared in evaluation mode, without dropout and with the running statistics of BatchNorm. "
+            "Some models return no loss there; both losses are then those of training mode."
+        ),
+    ),
+    Rule(
+        code="BSA607",
+        severity="warning",
+        title="Towards the large-batch gap",
+        message=(
+            "B = {batch_size:,} is {share:.0%} of the data set, at {temperature:.2g} of today's temperature η / B"
+        ),
+        remedy="compare held-out losses before you adopt it, at as many steps as today's pair takes",
+        explanation=(
+            "Batches of a tenth of the data set and more, with less noise per step (η / (B (1 - β)), the "
+            "temperature of the run), have been seen to generalize worse (Keskar et al. 2017). Training for as "
+            "many steps as the small batch, and a learning rate that keeps the temperature, closed most of that "
+            "gap (Hoffer et al. 2017; Smith and Le 2018), and with tuned learning rates none was left (Shallue "
+            "et al. 2019). No checkpoint can predict it, so it is only pointed out. Pairs on the linear line keep "
+            "the temperature; pairs on the square-root line lower it as 1 / sqrt(B)."
+        ),
+    ),
+    Rule(
         code="BSA651",
         severity="note",
         title="The held-out loss descended twice",

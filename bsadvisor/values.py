@@ -29,6 +29,7 @@ NoiseRegime = Literal["noise", "between", "signal"]
 """Whether gradients at both batch sizes are mostly noise, mostly signal, or neither."""
 Verdict = Literal["none", "note", "possible", "warning", "unresolved"]
 EquilibriumVerdict = Literal["run", "task", "unresolved"]
+GeneralizationVerdict = Literal["fitting", "overfitting", "memorization"]
 CheckVerdict = Literal["pass", "fail", "unknown"]
 RuleSeverity = Literal["note", "warning", "error"]
 FileState = Literal["unchanged", "changed", "absent"]
@@ -268,6 +269,7 @@ class SecondsPerPhase:
     dropout: float | None = None
     """Telling the noise of dropout and augmentation from that of the data."""
     curvature: float | None = None
+    heldout: float | None = None
     hardware: float | None = None
     trial: float | None = None
 
@@ -748,6 +750,67 @@ class TrialStats:
     """What was done otherwise than in the run itself."""
 
 
+# --- held-out examples --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutFacts:
+    """How the held-out data was compared with the training data; `advise` turns it into findings."""
+
+    size: int | None
+    """Held-out examples; None for a stream."""
+    shared: float
+    """Share of them that are training examples, as far as that can be told."""
+    compared: int | None = None
+    """Held-out examples that were looked for in the training data; None: told by how both are put together."""
+    looked_through: int | None = None
+    """Training examples that they were looked for in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shrinking:
+    """What smaller weights would do to either loss, at the size that serves held-out examples best."""
+
+    factor: float
+    """Of all trainable weights."""
+    heldout_gain: Estimate
+    """By so much the held-out loss falls."""
+    train_gain: Estimate
+    """The same of the training loss; negative where it rises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generalization:
+    """How the loss on held-out examples stands to that on training examples: the section of this name."""
+
+    train_loss: Estimate
+    """Mean over the training set."""
+    heldout_loss: Estimate
+    """Mean over what the held-out examples were drawn from."""
+    gap: Estimate
+    """Held-out loss minus training loss."""
+    alignment: Estimate | None
+    """G_t'G_v / |G_v|^2 of the training gradient G_t and the held-out one G_v: 1 where they agree."""
+    self_share: Estimate | None
+    """(tr(Sigma) / N) / (|G|^2 + tr(Sigma) / N): the share of the training gradient's squared norm that each of
+    the N training examples owes to itself; above 1 where examples help only themselves."""
+    verdict: GeneralizationVerdict | None
+    """None: it cannot be told, or held-out examples are training examples."""
+    train_growth: Estimate | None = None
+    """d loss / d log c of the training loss, with all trainable weights multiplied by c, at c = 1."""
+    heldout_growth: Estimate | None = None
+    """The same of the held-out loss."""
+    growth_gap: Estimate | None = None
+    """`heldout_growth` minus `train_growth`."""
+    shrinking: Shrinking | None = None
+    """Where growing weights raises the held-out loss, above what it does to the training loss."""
+    train_examples: int
+    """On which the training loss was measured."""
+    heldout_examples: int
+    mode: Literal["eval", "train"]
+    """Of the model when losses were measured: `train` where it has none in evaluation mode."""
+
+
 # --- advice -------------------------------------------------------------------------------------
 
 
@@ -799,7 +862,7 @@ class Recommendation:
     examples_over_minimum: float
     """1 + B / B_crit."""
     relative_temperature: float | None
-    """(eta / B) against today's."""
+    """eta / (B (1 - beta)) against today's, with the same beta."""
     relative_update_noise: float | None
     """(eta^2 / B) against today's."""
     learning_rate_limit: float | None = None
@@ -1211,7 +1274,7 @@ class Report:
     """Of the batch size in use, in the optimizer's geometry; null where it cannot be told."""
     equilibrium: Equilibrium | None = None
     """Null without curvature, and where the pair in use or the optimizer's geometry is not known."""
-    generalization: None = None
+    generalization: Generalization | None = None
     hardware: None = None
     scaling_rules: tuple[RuleVerdict, ...] = ()
     """Every named rule at every recommended batch size."""

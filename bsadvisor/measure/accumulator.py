@@ -193,6 +193,24 @@ class GradientAccumulator:
         self._sum_up_waiting()
         return np.asarray(self._products["plain"].squared_norms.sum(1))
 
+    def cross(self, other: GradientAccumulator) -> tuple[float, Array]:
+        """Inner products with the gradients of another one over the same parameters, with the same seed.
+
+        Returns:
+            That of the two sums of all w_k h_k, exact, and those of the blocks' sums: (J, J of the other).
+        """
+        self._sum_up_waiting()
+        other._sum_up_waiting()
+        rows, others = (
+            each._products["plain"].rows[: each._num_blocks()].cpu().double() for each in (self, other)
+        )
+        total = sum(
+            float(torch.dot(one.double(), two.double()))
+            for mine, theirs in zip(self._totals, other._totals, strict=True)
+            for one, two in zip(mine.split(CHUNK), theirs.split(CHUNK), strict=True)
+        )
+        return total, (rows @ others.T).numpy()
+
     def reduce(self, group: dist.ProcessGroup | None = None) -> None:
         """Make every rank hold the statistics of all ranks of `group`.
 

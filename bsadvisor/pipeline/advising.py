@@ -10,6 +10,7 @@ from bsadvisor.advise import remarks
 from bsadvisor.advise.critical import predict_critical_batch_size
 from bsadvisor.advise.dropout_remarks import about_dropout
 from bsadvisor.advise.equilibrium import judge_equilibrium
+from bsadvisor.advise.generalization import about_generalization, about_temperature, judge_generalization
 from bsadvisor.advise.geometry_remarks import about_equilibrium, about_geometry
 from bsadvisor.advise.headline import headline
 from bsadvisor.advise.local_curve import inverse, local_curve
@@ -27,6 +28,7 @@ from bsadvisor.values import (
     SCHEMA_VERSION,
     CriticalBatchSize,
     CurvatureStats,
+    Generalization,
     GradientStats,
     Headline,
     LocalStats,
@@ -62,6 +64,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
     if saddle and saddle.verdict in ("possible", "warning") and saddle.evidence and rule:
         rows = with_escape_steps(rows, saddle.evidence, gradient, rule)
     searched = measured.best_step.direction if measured.best_step else None
+    generalization = _generalization(measured)
     seconds = replace(measured.run.seconds_per_phase, load=load_seconds)
     run = replace(measured.run, seconds_per_phase=seconds, seconds=measured.run.seconds + load_seconds)
     chosen = _headline(rows, critical, trial, pair, target, saddle)
@@ -77,6 +80,10 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
         *remarks.about_advice(target, facts, gradient, critical, rows),
         *remarks.about_curvature(target, curvature, rows),
         *remarks.about_saddle(saddle),
+        *about_generalization(
+            measured.heldout.facts if measured.heldout else None, generalization, f"{target.example}s"
+        ),
+        *about_temperature(target, chosen, rows),
         *about_trial(
             trial,
             measured.trial.impossible if measured.trial else None,
@@ -102,6 +109,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
         trial_plan=measured.trial.plan if measured.trial else None,
         recommendations=rows,
         findings=remarks.sort_findings(findings),
+        generalization=generalization,
         scaling_rules=_rules(pair, gradient, rows),
     )
 
@@ -136,6 +144,14 @@ def _saddle(
         batch_size=target.batch_size,
         learning_rate=target.learning_rate,
     )
+
+
+def _generalization(measured: Measured) -> Generalization | None:
+    """What was measured on held-out examples, judged."""
+    phase = measured.heldout
+    if phase is None or phase.stats is None:
+        return None
+    return replace(phase.stats, verdict=judge_generalization(phase.stats, phase.facts.shared))
 
 
 def _pair_in_use(target: Target) -> PairInUse:

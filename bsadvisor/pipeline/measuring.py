@@ -15,6 +15,7 @@ from bsadvisor.measure.statistics import order_p_value
 from bsadvisor.measure.step_trial import mean_gradient
 from bsadvisor.pipeline.curvature_phase import CurvaturePhase, measure_curvature
 from bsadvisor.pipeline.gradient_phase import GradientPhase, measure_gradient
+from bsadvisor.pipeline.heldout_phase import HeldOutPhase, measure_heldout
 from bsadvisor.pipeline.mask_phase import MasksUnavailableError, measure_masks
 from bsadvisor.pipeline.session import Session
 from bsadvisor.pipeline.trial_log import TrialLog
@@ -38,6 +39,7 @@ class Measured:
     assumptions: AssumptionFacts
     best_step: BestStep | None
     curvature: CurvaturePhase | None
+    heldout: HeldOutPhase | None
     gradient_phase: GradientPhase
     trial: TrialPhase | None = None
 
@@ -56,10 +58,12 @@ def with_trial(session: Session, measured: Measured, log: TrialLog) -> Measured:
 
 
 def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) -> Measured:
-    """Gradient, best step, curvature; what is unfinished is saved in the sidecar."""
+    """Gradient, best step, held-out examples, curvature; what is unfinished is saved in the sidecar."""
     gradient = measure_gradient(session, saved)
     found = _best_step(session, gradient)
     searched = session.watch.seconds
+    heldout = measure_heldout(session, gradient)
+    judged = session.watch.seconds
     assumptions = _about_the_run(session, gradient)
     dropout, problem = _dropout(session, gradient)
     assumptions = replace(assumptions, dropout_problem=problem)
@@ -84,8 +88,9 @@ def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) ->
             seconds_per_phase=SecondsPerPhase(
                 gradient=gradient.seconds,
                 line_search=searched - gradient.seconds,
-                dropout=before - searched if dropout else None,
+                dropout=before - judged if dropout else None,
                 curvature=session.watch.seconds - before if curved else None,
+                heldout=judged - searched if heldout else None,
             ),
             seed=session.settings.seed,
         ),
@@ -95,6 +100,7 @@ def measure(session: Session, saved: SavedProbe | None, sidecar: Path | None) ->
         assumptions=assumptions,
         best_step=found,
         curvature=curved,
+        heldout=heldout,
         gradient_phase=gradient,
     )
 

@@ -265,13 +265,13 @@ def invert(q: Interval) -> Interval:
     )
 
 
-def symmetric_interval(value: float, variance: float, confidence: float, degrees: int) -> Interval:
+def symmetric_interval(value: float, variance: float, confidence: float, degrees: float) -> Interval:
     """value -+ t sqrt(variance)."""
     half_width = t_quantile(confidence, degrees) * math.sqrt(variance)
     return Interval(value=value, low=value - half_width, high=value + half_width)
 
 
-def t_quantile(confidence: float, degrees: int) -> float:
+def t_quantile(confidence: float, degrees: float) -> float:
     """Two-sided quantile of Student's t.
 
     Example:

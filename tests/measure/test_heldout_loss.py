@@ -1,4 +1,4 @@
-"""The mean loss in evaluation mode, against all losses one by one."""
+"""The mean loss in evaluation mode, against all losses one by one; and its growth, against autograd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from bsadvisor.errors import DataError, TargetError
-from bsadvisor.measure.heldout_loss import EXAMPLES, MeanLoss, heldout_sampler, mean_loss
+from bsadvisor.measure.heldout_loss import (
+    EXAMPLES,
+    LossGrowth,
+    MeanLoss,
+    difference,
+    gain_of_shrinking,
+    heldout_sampler,
+    loss_growth,
+    mean_loss,
+)
 from bsadvisor.target.data import DataSource, make_source
 from bsadvisor.target.user_code import UserCode
 
@@ -195,3 +204,109 @@ def test_coupled_examples_keep_their_micro_batch_and_nothing_is_none() -> None:
     stopped = mean_loss(problem, sampler, micro_batch=4, confidence=0.95, seed=0, should_stop=lambda: True)
     assert stopped is None
     assert replace(measured(problem, rows(40)), mode="train").mode == "train"
+
+
+# --- the growth of the loss with the weights ----------------------------------------------------
+
+
+def grown(problem: Problem, examples: Any, *, seed: int = 0, **options: Any) -> LossGrowth:
+    sampler = heldout_sampler(source(examples), seed=seed)
+    found = loss_growth(problem, sampler, **{"micro_batch": 16, "confidence": 0.95, "seed": seed, **options})
+    assert found is not None
+    return found
+
+
+def euler(problem: Problem, examples: TensorDataset) -> float:
+    """theta' dL/dtheta over all examples, in evaluation mode."""
+    problem.model.eval()
+    loss = problem.function(problem.model, examples.tensors)
+    gradients = torch.autograd.grad(loss, list(problem.parameters.values()))
+    problem.model.train()
+    return sum(
+        float((g * p).sum().detach()) for g, p in zip(gradients, problem.parameters.values(), strict=True)
+    )
+
+
+def test_the_growth_of_the_loss_is_the_derivative_along_the_weights() -> None:
+    examples = rows(512)
+    problem = Problem(examples)
+    found = grown(problem, examples, population=512)
+    assert found.slope.value == pytest.approx(euler(problem, examples), rel=1e-3)
+    assert found.slope.low == pytest.approx(found.slope.value, rel=1e-6)
+
+
+def test_its_interval_holds_the_derivative_over_everything() -> None:
+    problem, many = Problem(rows(8)), rows(300 * 200)
+    truth = euler(problem, rows(200_000, seed=9))
+    held = []
+    for seed in range(200):
+        found = grown(problem, TensorDataset(*many[300 * seed : 300 * (seed + 1)])).slope
+        assert found.low is not None and found.high is not None
+        held.append(found.low <= truth <= found.high)
+    assert 0.90 <= np.mean(held) <= 0.99
+
+
+def test_the_gain_of_shrinking_is_what_the_loss_falls_by() -> None:
+    examples = rows(512)
+    problem = Problem(examples)
+    before = problem.loss_of_all(examples)
+    gain = gain_of_shrinking(
+        problem,
+        heldout_sampler(source(examples), seed=0),
+        0.8,
+        micro_batch=16,
+        confidence=0.95,
+        seed=0,
+    )
+    with torch.no_grad():
+        for parameter in problem.parameters.values():
+            parameter.mul_(0.8)
+    assert gain is not None and gain.low is not None and gain.high is not None
+    assert gain.value == pytest.approx(before - problem.loss_of_all(examples), rel=1e-4)
+    assert gain.low < (gain.value or 0) < gain.high
+
+
+def test_the_weights_come_back_bit_for_bit() -> None:
+    examples = rows(64)
+    problem = Problem(examples)
+    before = {name: value.clone() for name, value in problem.model.state_dict().items()}
+    state = torch.get_rng_state()
+    grown(problem, examples, mode="train")
+    assert all(torch.equal(value, before[name]) for name, value in problem.model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert problem.model.training
+
+
+def test_in_training_mode_both_ends_see_the_same_masks() -> None:
+    """Else the difference of two masks would be taken for a growth a hundred times its size."""
+    examples = rows(256)
+    problem = Problem(examples)
+    found = grown(problem, examples, mode="train").slope
+    assert found.low is not None and found.high is not None
+    assert found.high - found.low < 2
+
+
+def test_a_growth_that_was_stopped_or_is_not_finite_is_none() -> None:
+    examples = rows(64)
+    problem = Problem(examples, lambda model, batch: mean_squared_error(model, batch) / 0)
+    sampler = heldout_sampler(source(examples), seed=0)
+    assert loss_growth(problem, sampler, micro_batch=4, confidence=0.95, seed=0) is None
+    problem = Problem(examples)
+    stopped = loss_growth(problem, sampler, micro_batch=4, confidence=0.95, seed=0, should_stop=lambda: True)
+    assert stopped is None
+
+
+@pytest.mark.parametrize(("first", "second"), [(40, 400), (60, 60)])
+def test_the_difference_of_two_means_has_an_interval_that_holds_it(first: int, second: int) -> None:
+    """Two samples of unlike sizes; their population's losses differ by nothing."""
+    problem, many = Problem(rows(8)), rows((first + second) * 200)
+    held = []
+    for seed in range(200):
+        start = (first + second) * seed
+        one, two = (
+            TensorDataset(*many[at : at + count]) for at, count in ((start, first), (start + first, second))
+        )
+        gap = difference(measured(problem, one), measured(problem, two), 0.95)
+        assert gap.low is not None and gap.high is not None
+        held.append(gap.low <= 0 <= gap.high)
+    assert 0.90 <= np.mean(held) <= 0.99

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.report import curved, dropped, sample, tried
+from tests.report import curved, dropped, held, sample, tried
 
 SAMPLES = {
     build.__name__: build
@@ -28,6 +28,8 @@ SAMPLES = {
         dropped.dropout,
         dropped.shared_masks,
         dropped.augmentation,
+        held.memorized,
+        held.few_held_out,
         tried.measured,
         tried.far_from_tuned,
         tried.begun,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from bsadvisor.target.data import DataSource, make_source
+from bsadvisor.target.data import make_source
+from bsadvisor.target.heldout import HeldOut
 from bsadvisor.target.user_code import UserCode
 from tests.benchmarks.generalization.cases import Rows, Run
 from tests.benchmarks.tasks import Task
@@ -36,9 +37,10 @@ class HeldTask(Task):
         return loss_of(self.model, batch)
 
     @property
-    def heldout(self) -> DataSource:
+    def heldout(self) -> HeldOut:
         rows = torch.utils.data.TensorDataset(*self.held)
-        return make_source(rows, code=UserCode(notify=print), device=self.device)
+        source = make_source(rows, code=UserCode(notify=print), device=self.device)
+        return HeldOut(source=source, shared=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def checkpoints(run: Run) -> Iterator[Checkpoint]:
         found[step] = copy.deepcopy(model), losses_of(model, held)
     for step in run.steps:
         model, losses = found[step]
-        later = found.get(math.ceil(AHEAD * step))
+        later = found.get(math.ceil(AHEAD * step)) if looks else None
         task = HeldTask(
             name=f"{run.name}, seed {run.seed}, step {step}",
             model=model,
@@ -119,14 +121,11 @@ def falls(now: Tensor, later: Tensor) -> bool:
 
 
 def span_of_turn(found: Sequence[Checkpoint]) -> tuple[int, int]:
-    """First and last step at which the held-out loss is near its minimum; one checkpoint more at either end."""
+    """First and last step at which the held-out loss is near its minimum; one checkpoint more at either end.
+
+    A run's noise may lift it in between.
+    """
     losses = [float(one.held_losses.mean()) for one in found]
     lowest = min(losses)
-    near = [loss - lowest <= NEAR_MINIMUM * (losses[0] - lowest) for loss in losses]
-    best = losses.index(lowest)
-    first = last = best
-    while first > 0 and near[first - 1]:
-        first -= 1
-    while last + 1 < len(near) and near[last + 1]:
-        last += 1
-    return found[max(first - 1, 0)].step, found[min(last + 1, len(found) - 1)].step
+    near = [at for at, loss in enumerate(losses) if loss - lowest <= NEAR_MINIMUM * (losses[0] - lowest)]
+    return found[max(near[0] - 1, 0)].step, found[min(near[-1] + 1, len(found) - 1)].step
