@@ -47,7 +47,7 @@ def test_held_out_examples_add_the_section(tmp_path: Path) -> None:
     report = probe(tmp_path, SEPARATE)
     found = report.generalization
     assert found is not None and found.verdict == "fitting" and found.mode == "eval"
-    assert (found.train_examples, found.heldout_examples) == (1000 // 31 * 31, 500 // 15 * 15)
+    assert (found.train_examples, found.heldout_examples) == (27 * 32, 33 * 15)
     for estimate in (found.gap, found.alignment, found.self_share, found.train_growth, found.heldout_growth):
         assert estimate is not None and estimate.value is not None
     assert report.probe.seconds_per_phase.heldout is not None

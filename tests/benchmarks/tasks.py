@@ -33,6 +33,8 @@ class Task:
     preconditioner: dict[str, Tensor] | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     per_device_batch: int | None = 32
+    geometry_rule: None = None
+    """The optimizer's geometry is not to be estimated from the data."""
 
     @cached_property
     def data(self) -> DataSource:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.benchmarks.generalization import __main__ as benchmark
 from tests.benchmarks.generalization.cases import runs
 from tests.benchmarks.generalization.judge import Judged, judge, turn
 from tests.benchmarks.generalization.truth import Checkpoint, checkpoints, span_of_turn
@@ -57,3 +60,16 @@ def test_the_span_is_where_the_loss_is_near_its_minimum_and_one_checkpoint_more(
 def test_a_turn_outside_the_span_is_counted_as_one(verdicts: str, within: bool) -> None:
     names = {"f": "fitting", "o": "overfitting", "m": "memorization"}
     assert turn(CURVE, [judged(step, names[letter]) for step, letter in enumerate(verdicts)]).within == within
+
+
+def test_the_stored_results_show_what_is_claimed() -> None:
+    stored = json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))
+    assert {(row["run"], row["seed"]) for row in stored["rows"]} == {
+        (run.name, run.seed) for run in runs("test")
+    }
+    healthy = [row for row in stored["rows"] if row["healthy"]]
+    assert len(healthy) >= 20
+    assert not [row for row in healthy if row["verdict"] == "memorization"]
+    assert not any(row["early"] for row in stored["turns"])
+    within = Counter(row["run"] for row in stored["turns"] if row["within"])
+    assert within == {"conv 8, AdamW": 5, "mlp 160-80 tanh, SGD": 4}
