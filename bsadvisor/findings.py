@@ -958,7 +958,7 @@ _RULES = (
             "on (epoch-wise double descent). One checkpoint cannot see that; the losses of several can. Two more "
             "figures stand beside it: the alignment of the training gradient with the held-out one, and the "
             "share of the training gradient that each example owes to itself. Both are blurred by the noise "
-            "that a run with a large learning rate carries, so they are no part of the verdict. It concerns the "
+            "that a run with a large learning rate carries, so neither makes this verdict. It concerns the "
             "loss: accuracy may still rise (Guo et al. 2017; Nakkiran et al. 2019)."
         ),
     ),
