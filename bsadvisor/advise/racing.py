@@ -146,8 +146,10 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
 
 
 def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
-    """Where a rate was timed without a search and did not get there."""
-    if line.chosen is not None or len(line.timed) >= MOST_TIMED:
-        return None
+    """Where a rate was timed without a search, and did not get there or took far longer than expected."""
     expected = next(result.heat.expected_steps for result in leg if result.heat.batch_size == line.batch_size)
+    if len(line.timed) >= MOST_TIMED or line.chosen not in (None, min(line.timed)):
+        return None
+    if line.chosen is not None and math.exp(mean(line.timed_log_steps)) < WORSE * expected:
+        return None
     return heat_at(line.batch_size, (min(line.timed) / RATIO,), course.seeds.timing, leg, expected)

@@ -81,6 +81,23 @@ def test_a_trial_of_scattering_runs_takes_a_tenth_of_a_grid_search(critical: flo
     assert max(point.seeds for point in stats(truth).curve) > 2, "further seeds are what is left out first"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capped(World):
+    """Above four times the batch size in use the best learning rate is that of the batch size in use again."""
+
+    def excess(self, batch_size: int, rate: float) -> float:
+        own = self.course.batch_size
+        return World.excess(self, own if batch_size > 4 * own else batch_size, rate)
+
+
+def test_a_rate_without_a_search_that_took_far_longer_than_expected_is_followed_by_a_lower_one() -> None:
+    capped = Capped(course=COURSE, critical=2000.0, best_rate=0.12)
+    largest = max(stats(capped).curve, key=lambda point: point.batch_size)
+    assert largest.batch_size > 4 * COURSE.batch_size
+    assert len(largest.tried) > 1
+    assert largest.learning_rate == min(rate.learning_rate for rate in largest.tried)
+
+
 def test_a_pair_far_from_tuned_hands_the_target_over_to_a_better_one() -> None:
     results = play(world(100, best_rate=3.0))
     assert len(legs(results)) > 1
