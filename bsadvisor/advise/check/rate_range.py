@@ -101,11 +101,14 @@ def _measured(report: Report, batch: int) -> Reach | None:
 
 
 def _reach_of(row: Recommendation) -> Reach | None:
-    found = reach(row.learning_rate, row.learning_rate_low, row.learning_rate_high)
+    return _whole(reach(row.learning_rate, row.learning_rate_low, row.learning_rate_high))
+
+
+def _whole(found: Reach) -> Reach | None:
     return None if None in (found.value, found.low, found.high) else found
 
 
-def _beside(rows: Mapping[int, Reach], batch: int, report: Report) -> Reach:
+def _beside(rows: Mapping[int, Reach], batch: int, report: Report) -> Reach | None:
     """At a batch size that was not tried: the line through those that were, less certain with the distance."""
     nearest = min(rows, key=lambda size: abs(math.log(size / batch)))
     rates = {size: found.value for size, found in rows.items() if found.value is not None}
@@ -119,7 +122,7 @@ def _beside(rows: Mapping[int, Reach], batch: int, report: Report) -> Reach:
     moved, doubt = rate / rates[nearest], _apart(batch, nearest) ** SLOPE_ERROR
     low, high = rows[nearest].low, rows[nearest].high
     assert low is not None and high is not None
-    return Reach(value=rate, low=low * moved / doubt, high=high * moved * doubt)
+    return _whole(reach(rate, low * moved / doubt, high * moved * doubt))
 
 
 def _predicted(report: Report, batch: int, anchor: SourcedPair, highest: float | None) -> Reach | None:
