@@ -29,6 +29,17 @@ def processor_seconds(spawn: Run, command: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+IMPORTS = f"{sys.executable} -c 'import typer, pydantic, rich.console, rich.table, rich.markdown; print(1)'"
+
+USUAL = 0.22
+"""Seconds that the imports without which there is no program take on the machine that the bars were set on."""
+
+
+def at_most(spawn: Run, seconds: float) -> float:
+    """The bar, longer on a slower machine: paired with those imports in the same run."""
+    return seconds * max(1.0, min(processor_seconds(spawn, IMPORTS) for _ in range(3)) / USUAL)
+
+
 def test_the_version_is_printed(spawn: Run) -> None:
     assert spawn("bsadvisor --version").out == f"bsadvisor {bsadvisor.__version__}\n"
 
@@ -75,7 +86,7 @@ def test_without_a_command_the_help_is_shown_as_wrong_usage(run: Run) -> None:
 )
 def test_the_program_starts_in_three_tenths_of_a_second(spawn: Run, command: str) -> None:
     spawn(command)
-    assert min(processor_seconds(spawn, command) for _ in range(3)) <= 0.3
+    assert min(processor_seconds(spawn, command) for _ in range(3)) <= at_most(spawn, 0.3)
 
 
 CHECK = "check report.json --batch-size 64 --lr 1.4e-3"
@@ -87,7 +98,7 @@ def test_a_saved_report_is_judged_in_half_a_second(spawn: Run, tmp_path: Path) -
     (tmp_path / "report.json").write_text(report, encoding="utf-8")
     command = f"bsadvisor {CHECK} --rule escape_steps=100 --rule max_steps_over_minimum=9"
     spawn(command)
-    assert min(processor_seconds(spawn, command) for _ in range(3)) <= 0.5
+    assert min(processor_seconds(spawn, command) for _ in range(3)) <= at_most(spawn, 0.5)
 
 
 @pytest.mark.parametrize(
