@@ -757,10 +757,8 @@ class TrialStats:
 class HeldOutFacts:
     """How the held-out data was compared with the training data; `advise` turns it into findings."""
 
-    size: int | None
-    """Held-out examples; None for a stream."""
     shared: float
-    """Share of them that are training examples, as far as that can be told."""
+    """Share of the held-out examples that are training examples, as far as that can be told."""
     compared: int | None = None
     """Held-out examples that were looked for in the training data; None: told by how both are put together."""
     looked_through: int | None = None

@@ -59,16 +59,25 @@ class LossGrowth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _On:
-    """Examples on which the loss is judged, and how."""
+class JudgedOn:
+    """Examples on which the loss is judged, and how: the first `EXAMPLES` of a sampler, the same for the same seed."""
 
     sampler: Sampler
+    """Of training or of held-out examples."""
     micro_batch: int
+    """That fits in memory; smaller ones are used where examples are few."""
+    confidence: float
+    """Of the two-sided intervals."""
     seed: int
-    reduction: Reduction
-    couples: bool
-    population: int | None
-    should_stop: Callable[[], bool]
+    """Of whatever is random in the loss."""
+    reduction: Reduction = "mean"
+    """What the loss does over a batch; sums are divided, token means weighted."""
+    couples: bool = False
+    """Whether a batch of another size has another loss: then every one has `micro_batch` examples."""
+    population: int | None = None
+    """How many examples the mean is meant of, where these are drawn from so many without replacement; None:
+    from infinitely many."""
+    should_stop: Callable[[], bool] = lambda: False
 
     @property
     def size(self) -> int:
@@ -89,31 +98,11 @@ def heldout_sampler(source: Source, *, seed: int) -> Sampler:
     return Sampler(source, seed=seed, min_gradient=ALL)
 
 
-def mean_loss(
-    problem: Problem,
-    sampler: Sampler,
-    *,
-    micro_batch: int,
-    confidence: float,
-    seed: int,
-    reduction: Reduction = "mean",
-    couples: bool = False,
-    population: int | None = None,
-    mode: Mode = "eval",
-    should_stop: Callable[[], bool] = lambda: False,
-) -> MeanLoss | None:
-    """The mean loss over the first `EXAMPLES` of a sampler: the same ones for the same seed.
+def mean_loss(problem: Problem, on: JudgedOn, *, mode: Mode = "eval") -> MeanLoss | None:
+    """The mean loss over the examples that it is judged on.
 
     Args:
-        sampler: of training or of held-out examples.
-        micro_batch: that fits in memory; smaller ones are used where examples are few.
-        confidence: of the two-sided interval.
-        seed: of whatever is random in the loss.
-        reduction: what the loss does over a batch; sums are divided, token means weighted.
-        couples: whether a batch of another size has another loss: then every one has `micro_batch` examples.
-        population: how many examples the mean is meant of, where these are drawn from so many without
-            replacement; None: from infinitely many.
-        mode: to begin with.
+        mode: of the model, to begin with.
 
     Returns:
         None where there is not one micro-batch, or it was to stop before the first. Unbiased (of a token
@@ -125,15 +114,6 @@ def mean_loss(
 
     Cost: at most `EXAMPLES` forward passes; the user's model is as before afterwards.
     """
-    on = _On(
-        sampler=sampler,
-        micro_batch=micro_batch,
-        seed=seed,
-        reduction=reduction,
-        couples=couples,
-        population=population,
-        should_stop=should_stop,
-    )
     for tried in (mode, "train"):
         with _in_mode(problem, tried, on.seed):
             try:
@@ -144,14 +124,14 @@ def mean_loss(
                 if tried == "train":
                     raise
                 continue
-        return _mean_loss(losses, weights, on, confidence, tried) if len(losses) else None
+        return _mean_loss(losses, weights, on, tried) if len(losses) else None
     raise AssertionError("training mode is the last resort")
 
 
-def _mean_loss(losses: Array, weights: Array, on: _On, confidence: float, mode: Mode) -> MeanLoss:
+def _mean_loss(losses: Array, weights: Array, on: JudgedOn, mode: Mode) -> MeanLoss:
     value, variance = _mean(losses, weights, on)
     return MeanLoss(
-        loss=_interval(value, variance, confidence, len(losses)),
+        loss=_interval(value, variance, on.confidence, len(losses)),
         variance=variance,
         chunks=len(losses),
         examples=len(losses) * on.size,
@@ -159,26 +139,14 @@ def _mean_loss(losses: Array, weights: Array, on: _On, confidence: float, mode: 
     )
 
 
-def loss_growth(
-    problem: Problem,
-    sampler: Sampler,
-    *,
-    micro_batch: int,
-    confidence: float,
-    seed: int,
-    reduction: Reduction = "mean",
-    couples: bool = False,
-    population: int | None = None,
-    mode: Mode = "eval",
-    should_stop: Callable[[], bool] = lambda: False,
-) -> LossGrowth | None:
+def loss_growth(problem: Problem, on: JudgedOn, *, mode: Mode = "eval") -> LossGrowth | None:
     """How the mean loss changes as all trainable weights grow, example by example.
 
     Training to fit makes weights grow, and a net of larger weights is surer of its answers. Where that lowers
     the training loss and raises the held-out loss, the net is surer than unseen examples bear out.
 
     Args:
-        sampler: and all that follows: as for `mean_loss`.
+        mode: of the model.
 
     Returns:
         In units of the loss, unbiased but for the third derivative; None where it was stopped, or a loss was
@@ -189,69 +157,39 @@ def loss_growth(
 
     Cost: at most twice `EXAMPLES` forward passes and one copy of the parameters, in float32 at least.
     """
-    on = _On(
-        sampler=sampler,
-        micro_batch=micro_batch,
-        seed=seed,
-        reduction=reduction,
-        couples=couples,
-        population=population,
-        should_stop=should_stop,
-    )
     changed = _at_sizes(problem, on, mode, (1 + GROWTH, 1 - GROWTH))
     if changed is None:
         return None
     (more, less), weights = changed
     value, variance = _mean((more - less) / (2 * GROWTH), weights, on)
-    return LossGrowth(
-        slope=_interval(value, variance, confidence, len(weights)), variance=variance, chunks=len(weights)
-    )
+    slope = _interval(value, variance, on.confidence, len(weights))
+    return LossGrowth(slope=slope, variance=variance, chunks=len(weights))
 
 
 def gain_of_shrinking(
-    problem: Problem,
-    sampler: Sampler,
-    factor: float,
-    *,
-    micro_batch: int,
-    confidence: float,
-    seed: int,
-    reduction: Reduction = "mean",
-    couples: bool = False,
-    population: int | None = None,
-    mode: Mode = "eval",
-    should_stop: Callable[[], bool] = lambda: False,
+    problem: Problem, on: JudgedOn, factor: float, *, mode: Mode = "eval"
 ) -> Estimate | None:
     """By how much the mean loss falls where all trainable weights are multiplied by `factor`.
 
     Args:
         factor: and no logarithm of it.
-        sampler: and all that follows: as for `mean_loss`.
+        mode: of the model.
 
     Returns:
         Paired example by example; None where it was stopped, or a loss was not finite.
 
     Cost: as `loss_growth`.
     """
-    on = _On(
-        sampler=sampler,
-        micro_batch=micro_batch,
-        seed=seed,
-        reduction=reduction,
-        couples=couples,
-        population=population,
-        should_stop=should_stop,
-    )
     changed = _at_sizes(problem, on, mode, (1.0, factor))
     if changed is None:
         return None
     (here, there), weights = changed
     value, variance = _mean(here - there, weights, on)
-    return _interval(value, variance, confidence, len(weights))
+    return _interval(value, variance, on.confidence, len(weights))
 
 
 def _at_sizes(
-    problem: Problem, on: _On, mode: Mode, factors: tuple[float, float]
+    problem: Problem, on: JudgedOn, mode: Mode, factors: tuple[float, float]
 ) -> tuple[tuple[Array, Array], Array] | None:
     """The chunks' losses with all trainable weights multiplied by either factor; their weights."""
     parameters: list[Tensor] = list(problem.parameters.values())
@@ -295,7 +233,7 @@ def _in_mode(problem: Problem, mode: Mode, seed: int) -> Iterator[None]:
         yield
 
 
-def _losses(problem: Problem, on: _On, *, full_precision: bool = False) -> tuple[Array, Array]:
+def _losses(problem: Problem, on: JudgedOn, *, full_precision: bool = False) -> tuple[Array, Array]:
     """Of every micro-batch its mean loss, and what that mean was taken over."""
     losses: list[Tensor] = []
     weights: list[float] = []
@@ -314,7 +252,7 @@ def _losses(problem: Problem, on: _On, *, full_precision: bool = False) -> tuple
     return found / (on.size if on.reduction == "sum" else 1), np.array(weights)
 
 
-def _mean(values: Array, weights: Array, on: _On) -> tuple[float, float]:
+def _mean(values: Array, weights: Array, on: JudgedOn) -> tuple[float, float]:
     """Weighted mean over the chunks, and its variance; infinite where one chunk is all there is."""
     total = weights.sum()
     value = float(values @ weights / total)

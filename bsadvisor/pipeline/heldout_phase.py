@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bsadvisor.advise.generalization import is_above_zero
 from bsadvisor.measure.alignment import gradient_alignment
 from bsadvisor.measure.heldout_loss import (
+    JudgedOn,
     LossGrowth,
     MeanLoss,
     Mode,
@@ -57,9 +58,7 @@ def measure_heldout(session: Session, gradient: GradientPhase) -> HeldOutPhase |
     session.progress(Progress(phase="held-out", done=0, total=None))
     began, budget = session.watch.seconds, SHARE_OF_TIME * session.watch.budget
     if heldout.shared is not None and heldout.shared >= ALL_SHARED:
-        return HeldOutPhase(
-            facts=HeldOutFacts(size=session.target.data.size, shared=heldout.shared), stats=None
-        )
+        return HeldOutPhase(facts=HeldOutFacts(shared=heldout.shared), stats=None)
     sampler = heldout_sampler(heldout.source, seed=session.settings.seed)
     looking = began + SHARE_OF_LOOKING * budget
     facts = _compare(session, gradient.sampler, sampler, heldout, until=looking)
@@ -78,7 +77,7 @@ def _compare(
         population=session.target.data.size,
         should_stop=lambda: session.is_over() or session.watch.seconds > until,
     )
-    facts = HeldOutFacts(size=heldout.source.size, shared=heldout.shared or 0.0)
+    facts = HeldOutFacts(shared=heldout.shared or 0.0)
     if found is None or found.share <= facts.shared:
         return facts
     return replace(facts, shared=found.share, compared=found.heldout, looked_through=found.training)
@@ -100,30 +99,24 @@ class _Judge:
     def is_over(self) -> bool:
         return self.session.is_over() or self.session.watch.seconds > self.until
 
-    def options(self, sampler: Sampler) -> dict[str, Any]:
-        """Of everything in `measure.heldout_loss`; the training set is finite, what the others are from is not."""
-        return {
-            "micro_batch": self.gradient.probe.micro_batch,
-            "confidence": self.session.settings.confidence,
-            "seed": self.session.settings.seed,
-            "reduction": self.gradient.assumptions.loss_reduction,
-            "couples": self.gradient.couples,
-            "population": None if sampler is self.heldout else self.population,
-        }
+    def on(self, sampler: Sampler, should_stop: Callable[[], bool]) -> JudgedOn:
+        """The training set is finite; what held-out examples are drawn from is not."""
+        return JudgedOn(
+            sampler=sampler,
+            micro_batch=self.gradient.probe.micro_batch,
+            confidence=self.session.settings.confidence,
+            seed=self.session.settings.seed,
+            reduction=self.gradient.assumptions.loss_reduction,
+            couples=self.gradient.couples,
+            population=None if sampler is self.heldout else self.population,
+            should_stop=should_stop,
+        )
 
     def loss(self, sampler: Sampler, mode: Mode) -> MeanLoss | None:
-        return mean_loss(
-            self.session.target,
-            sampler,
-            mode=mode,
-            should_stop=self.session.is_over,
-            **self.options(sampler),
-        )
+        return mean_loss(self.session.target, self.on(sampler, self.session.is_over), mode=mode)
 
     def growth(self, sampler: Sampler, mode: Mode) -> LossGrowth | None:
-        return loss_growth(
-            self.session.target, sampler, mode=mode, should_stop=self.is_over, **self.options(sampler)
-        )
+        return loss_growth(self.session.target, self.on(sampler, self.is_over), mode=mode)
 
     def shrinking(self, mode: Mode) -> Shrinking | None:
         """Down the sizes until the held-out loss falls no further."""
@@ -139,14 +132,8 @@ class _Judge:
         return Shrinking(factor=best[0], heldout_gain=best[1], train_gain=train)
 
     def _gain(self, sampler: Sampler, factor: float, mode: Mode) -> Estimate | None:
-        return gain_of_shrinking(
-            self.session.target,
-            sampler,
-            factor,
-            mode=mode,
-            should_stop=self.is_over,
-            **self.options(sampler),
-        )
+        on = self.on(sampler, self.is_over)
+        return gain_of_shrinking(self.session.target, on, factor, mode=mode)
 
 
 def _measure(

@@ -101,21 +101,21 @@ def _probe_each(
 
 def _judged(surveyed: Surveyed, probed: Probed, settings: ProbeSettings) -> _Probed:
     """With its loss on training and on held-out examples, the same ones for every checkpoint."""
-    from bsadvisor.measure.heldout_loss import heldout_sampler, mean_loss
+    from bsadvisor.measure.heldout_loss import JudgedOn, heldout_sampler, mean_loss
     from bsadvisor.measure.sampler import Sampler
 
     target, report, facts = probed.target, probed.report, probed.assumptions
 
     def loss_on(sampler: Sampler) -> Estimate | None:
-        found = mean_loss(
-            target,
-            sampler,
+        on = JudgedOn(
+            sampler=sampler,
             micro_batch=report.probe.micro_batch_size,
             confidence=settings.confidence,
             seed=settings.seed,
             reduction=facts.loss_reduction,
             couples=facts.coupling != "none",
         )
+        found = mean_loss(target, on)
         return found.loss if found else None
 
     if target.data.size is None:  # a stream is spent by now

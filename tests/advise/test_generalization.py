@@ -76,7 +76,7 @@ def test_no_verdict_where_many_held_out_examples_are_training_examples() -> None
     assert judge_generalization(found((0.1, 0.3), (0.2, 0.4)), shared=0.2) is None
 
 
-FACTS = HeldOutFacts(size=400, shared=0.0)
+FACTS = HeldOutFacts(shared=0.0)
 
 
 def codes(facts: HeldOutFacts | None, measured: Generalization | None) -> list[str]:

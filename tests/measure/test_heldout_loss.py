@@ -15,8 +15,10 @@ from torch.utils.data import TensorDataset
 from bsadvisor.errors import DataError, TargetError
 from bsadvisor.measure.heldout_loss import (
     EXAMPLES,
+    JudgedOn,
     LossGrowth,
     MeanLoss,
+    Mode,
     difference,
     gain_of_shrinking,
     heldout_sampler,
@@ -88,9 +90,13 @@ class Problem:
         return torch.stack(one_by_one)
 
 
-def measured(problem: Problem, examples: Any, *, seed: int = 0, **options: Any) -> MeanLoss:
+def judged(examples: Any, *, seed: int = 0, micro_batch: int = 16, **options: Any) -> JudgedOn:
     sampler = heldout_sampler(source(examples), seed=seed)
-    found = mean_loss(problem, sampler, **{"micro_batch": 16, "confidence": 0.95, "seed": seed, **options})
+    return JudgedOn(sampler=sampler, micro_batch=micro_batch, confidence=0.95, seed=seed, **options)
+
+
+def measured(problem: Problem, examples: Any, **options: Any) -> MeanLoss:
+    found = mean_loss(problem, judged(examples, **options))
     assert found is not None
     return found
 
@@ -199,19 +205,18 @@ def test_few_examples_are_cut_into_small_chunks(count: int, chunks: int) -> None
 def test_coupled_examples_keep_their_micro_batch_and_nothing_is_none() -> None:
     problem = Problem(rows(8))
     assert measured(problem, rows(100), couples=True).examples == 96
-    sampler = heldout_sampler(source(rows(10)), seed=0)
-    assert mean_loss(problem, sampler, micro_batch=16, confidence=0.95, seed=0, couples=True) is None
-    stopped = mean_loss(problem, sampler, micro_batch=4, confidence=0.95, seed=0, should_stop=lambda: True)
-    assert stopped is None
+    assert mean_loss(problem, judged(rows(10), couples=True)) is None
+    assert mean_loss(problem, judged(rows(10), micro_batch=4, should_stop=lambda: True)) is None
     assert replace(measured(problem, rows(40)), mode="train").mode == "train"
 
 
 # --- the growth of the loss with the weights ----------------------------------------------------
 
 
-def grown(problem: Problem, examples: Any, *, seed: int = 0, **options: Any) -> LossGrowth:
-    sampler = heldout_sampler(source(examples), seed=seed)
-    found = loss_growth(problem, sampler, **{"micro_batch": 16, "confidence": 0.95, "seed": seed, **options})
+def grown(
+    problem: Problem, examples: Any, *, mode: Mode = "eval", seed: int = 0, population: int | None = None
+) -> LossGrowth:
+    found = loss_growth(problem, judged(examples, seed=seed, population=population), mode=mode)
     assert found is not None
     return found
 
@@ -250,14 +255,7 @@ def test_the_gain_of_shrinking_is_what_the_loss_falls_by() -> None:
     examples = rows(512)
     problem = Problem(examples)
     before = problem.loss_of_all(examples)
-    gain = gain_of_shrinking(
-        problem,
-        heldout_sampler(source(examples), seed=0),
-        0.8,
-        micro_batch=16,
-        confidence=0.95,
-        seed=0,
-    )
+    gain = gain_of_shrinking(problem, judged(examples), 0.8)
     with torch.no_grad():
         for parameter in problem.parameters.values():
             parameter.mul_(0.8)
@@ -289,11 +287,9 @@ def test_in_training_mode_both_ends_see_the_same_masks() -> None:
 def test_a_growth_that_was_stopped_or_is_not_finite_is_none() -> None:
     examples = rows(64)
     problem = Problem(examples, lambda model, batch: mean_squared_error(model, batch) / 0)
-    sampler = heldout_sampler(source(examples), seed=0)
-    assert loss_growth(problem, sampler, micro_batch=4, confidence=0.95, seed=0) is None
+    assert loss_growth(problem, judged(examples, micro_batch=4)) is None
     problem = Problem(examples)
-    stopped = loss_growth(problem, sampler, micro_batch=4, confidence=0.95, seed=0, should_stop=lambda: True)
-    assert stopped is None
+    assert loss_growth(problem, judged(examples, micro_batch=4, should_stop=lambda: True)) is None
 
 
 @pytest.mark.parametrize(("first", "second"), [(40, 400), (60, 60)])

@@ -8,7 +8,7 @@ from bsadvisor.advise.generalization import about_generalization, judge_generali
 from bsadvisor.values import Estimate, Generalization, HeldOutFacts, Report, Shrinking
 from tests.report.sample import UNRESOLVED, contract_report, estimate
 
-FACTS = HeldOutFacts(size=360, shared=0.0)
+FACTS = HeldOutFacts(shared=0.0)
 
 
 def around(value: float, reach: float) -> Estimate:
