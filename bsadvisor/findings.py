@@ -7,9 +7,10 @@ BSA1xx target, 2xx measurement, 3xx advice, 4xx saddle, 5xx hardware, 6xx genera
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bsadvisor.values import Finding, Severity
+if TYPE_CHECKING:
+    from bsadvisor.values import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,8 @@ class Rule:
 
 def finding(code: str, **evidence: Any) -> Finding:
     """The finding `code` with its templates filled from `evidence`."""
+    from bsadvisor.values import Finding
+
     rule = CATALOGUE[code]
     return Finding(
         code=code,

@@ -1,7 +1,7 @@
 """Every value that crosses a border between rooms, in the order in which it flows.
 
-    TargetRequest -> TargetDescription, TargetFacts -> ProbeRun, AssumptionFacts, GradientStats,
-    CurvatureStats, EscapeDirection, LocalStats -> CriticalBatchSize, Recommendation, SaddleVerdict,
+    TargetRequest (in `settings`) -> TargetDescription, TargetFacts -> ProbeRun, AssumptionFacts,
+    GradientStats, CurvatureStats, EscapeDirection, LocalStats -> CriticalBatchSize, Recommendation, SaddleVerdict,
     Headline, Finding -> Report; with CheckRequest -> Judgement -> CheckSummary; TrackedCheckpoint,
     NoiseTrend, RampStage -> TrackReport
 
@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bsadvisor.settings import RuleSeverity
+
 SCHEMA_VERSION = 1
 
 Severity = Literal["info", "note", "warning", "error"]
@@ -31,7 +33,6 @@ Verdict = Literal["none", "note", "possible", "warning", "unresolved"]
 EquilibriumVerdict = Literal["run", "task", "unresolved"]
 GeneralizationVerdict = Literal["fitting", "overfitting", "memorization"]
 CheckVerdict = Literal["pass", "fail", "unknown"]
-RuleSeverity = Literal["note", "warning", "error"]
 FileState = Literal["unchanged", "changed", "absent"]
 StepSource = Literal["checkpoint", "optimizer", "name", "order"]
 """Who says at which step a checkpoint was saved."""
@@ -47,64 +48,7 @@ RuleName = Literal[
 ]
 
 
-# --- what the user asks for ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetRequest:
-    """Where the model, data and settings are, as typed: each `None` is looked for elsewhere."""
-
-    target: str | None = None
-    """`FILE.py`, `FILE.py:NAME`, or None when the YAML names the model."""
-    config: str | None = None
-    checkpoint: str | None = None
-    data: str | None = None
-    """`FILE.py:NAME` of the training data."""
-    loss: str | None = None
-    """`FILE.py:NAME`, `cross_entropy` or `mse`."""
-    optimizer: str | None = None
-    """Name of a `torch.optim` class, any case."""
-    batch_size: int | None = None
-    """Examples per optimizer step in use today, over all devices and accumulation steps."""
-    learning_rate: float | None = None
-    device: str | None = None
-    dtype: str | None = None
-    trust_checkpoint: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeSettings:
-    """How long and how precisely to measure."""
-
-    precision: float = 0.5
-    """Stop when (high - low) / (2 value) of `noise_scale_simple` is below this."""
-    time_budget: float = 60.0
-    """Seconds."""
-    max_examples: int | None = None
-    micro_batch: int | None = None
-    """Examples per gradient; None: chosen from the data, the batch size and the device."""
-    confidence: float = 0.95
-    curvature: bool = True
-    seed: int = 0
-    trial: TrialSettings = field(default_factory=lambda: TrialSettings())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialSettings:
-    """Whether and how to measure by training."""
-
-    when: Literal["never", "if_it_fits", "always"] = "never"
-    """`if_it_fits`: where its planned time is within what is left of the budget."""
-    horizon: int = 150
-    """Steps ahead with the pair in use, whose loss becomes the target."""
-    target_loss: float | None = None
-    """Given instead."""
-    keep_betas: bool = False
-    """Leave the averages of squared gradients as they are at every batch size."""
-    max_examples: int | None = None
-    """Trained on in all runs together."""
-    dry_run: bool = False
-    """Plan only."""
+# --- while it runs ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -963,18 +907,6 @@ class Finding:
 
 
 # --- the learning rate at another batch size ----------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScaleRequest:
-    """The question of `bsadvisor scale`, as typed: each `None` is looked for in the report."""
-
-    to_batch_size: int
-    from_batch_size: int | None = None
-    from_learning_rate: float | None = None
-    optimizer: str | None = None
-    betas: tuple[float, float] | None = None
-    weight_decay: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ import pytest
 
 from bsadvisor import pipeline
 from bsadvisor.errors import DataError, TargetError
-from bsadvisor.values import ProbeSettings, Progress, Report, TargetRequest
+from bsadvisor.settings import ProbeSettings, TargetRequest
+from bsadvisor.values import Progress, Report
 
 DATA = """
 import torch

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bsadvisor import pipeline
-from bsadvisor.values import ProbeSettings, Progress, Report, TargetRequest
+from bsadvisor.settings import ProbeSettings, TargetRequest
+from bsadvisor.values import Progress, Report
 
 SADDLE = """
 import torch

@@ -9,7 +9,8 @@ import pytest
 
 from bsadvisor import pipeline
 from bsadvisor.errors import TargetError
-from bsadvisor.values import ProbeSettings, Report, TargetRequest
+from bsadvisor.settings import ProbeSettings, TargetRequest
+from bsadvisor.values import Report
 
 DATA = """
 import torch

@@ -20,17 +20,8 @@ from bsadvisor import pipeline
 from bsadvisor.errors import TargetError
 from bsadvisor.pipeline.trial_log import TrialLog
 from bsadvisor.report import from_json, to_json
-from bsadvisor.values import (
-    BranchResult,
-    Heat,
-    HeatResult,
-    ProbeSettings,
-    Progress,
-    Report,
-    SecondsPerPhase,
-    TargetRequest,
-    TrialSettings,
-)
+from bsadvisor.settings import ProbeSettings, TargetRequest, TrialSettings
+from bsadvisor.values import BranchResult, Heat, HeatResult, Progress, Report, SecondsPerPhase
 
 DATA = """
 import torch

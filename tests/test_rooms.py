@@ -13,23 +13,25 @@ PACKAGE = Path(__file__).parents[1] / "bsadvisor"
 
 OURS = {
     "theory": "",
-    "values": "",
+    "settings": "",
+    "values": "settings",
     "errors": "",
     "findings": "values",
     "scaling_rules": "theory",
     "random_state": "",
-    "target": "values errors random_state",
-    "measure": "values errors theory random_state",
-    "advise": "values errors findings scaling_rules theory",
-    "report": "values",
-    "pipeline": "values errors target measure advise",
-    "cli": "values errors findings scaling_rules pipeline report",
+    "target": "settings values errors random_state",
+    "measure": "settings values errors theory random_state",
+    "advise": "settings values errors findings scaling_rules theory",
+    "report": "settings values",
+    "pipeline": "settings values errors target measure advise",
+    "cli": "settings values errors findings scaling_rules pipeline report",
     "examples": "",
     "__main__": "cli",
 }
 
 THEIRS = {
     "theory": "numpy scipy",
+    "settings": "",
     "values": "",
     "errors": "",
     "findings": "",

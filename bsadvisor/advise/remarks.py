@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from bsadvisor.advise.pairs import CAPPED
 from bsadvisor.findings import finding
+from bsadvisor.settings import ProbeSettings
 from bsadvisor.values import (
     AssumptionFacts,
     CriticalBatchSize,
@@ -15,7 +16,6 @@ from bsadvisor.values import (
     GradientStats,
     LocalStats,
     ProbeRun,
-    ProbeSettings,
     Recommendation,
     SaddleVerdict,
     TargetDescription,

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from bsadvisor.errors import DataError, UsageError
+from bsadvisor.settings import ProbeSettings
 from bsadvisor.theory.noise_scale import (
     MIN_MICRO_BATCHES,
     BlockSums,
@@ -13,7 +14,7 @@ from bsadvisor.theory.noise_scale import (
     noise_scale,
     relative_half_width,
 )
-from bsadvisor.values import ProbeSettings, StoppedBy
+from bsadvisor.values import StoppedBy
 
 FIRST_MICRO_BATCHES = 32
 MAX_MICRO_BATCH = 128

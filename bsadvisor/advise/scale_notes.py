@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from bsadvisor.advise.pairs import PairInUse
 from bsadvisor.advise.rules import NoiseScales
-from bsadvisor.values import OptimizerDetails, Report, ScaleRequest
+from bsadvisor.settings import ScaleRequest
+from bsadvisor.values import OptimizerDetails, Report
 
 
 def notes_on(

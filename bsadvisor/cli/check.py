@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bsadvisor import report as reports
 from bsadvisor.cli import flags
-from bsadvisor.cli.measuring import refuse_unusable
 from bsadvisor.cli.output import (
     CheckFormat,
     check_writable,
@@ -21,8 +19,7 @@ from bsadvisor.cli.output import (
 )
 from bsadvisor.cli.saved import read_report
 from bsadvisor.errors import UsageError
-from bsadvisor.pipeline import StopSignal
-from bsadvisor.values import ProbeSettings, RuleSeverity, TargetRequest
+from bsadvisor.settings import ProbeSettings, RuleSeverity, TargetRequest
 
 EXAMPLES = """
 \b
@@ -101,7 +98,10 @@ def check(
 ) -> None:
     """Judge a pair before a run: yes, no, or cannot tell. Flags and YAML say what is judged; what it is
     judged from comes from the checkpoint, the file or a report."""
+    from bsadvisor import report as reports
     from bsadvisor.cli.checking import Checker, is_report, refuse_doubles
+    from bsadvisor.cli.measuring import refuse_unusable
+    from bsadvisor.pipeline import StopSignal
     from bsadvisor.pipeline.checking import CheckSettings
 
     request = TargetRequest(

@@ -24,16 +24,8 @@ from bsadvisor.errors import (
 )
 from bsadvisor.pipeline import StopSignal
 from bsadvisor.pipeline.checking import CheckSettings, check_report, check_target
-from bsadvisor.values import (
-    SCHEMA_VERSION,
-    CheckedTarget,
-    CheckError,
-    CheckSummary,
-    CheckVerdict,
-    ProbeSettings,
-    Report,
-    TargetRequest,
-)
+from bsadvisor.settings import ProbeSettings, TargetRequest
+from bsadvisor.values import SCHEMA_VERSION, CheckedTarget, CheckError, CheckSummary, CheckVerdict, Report
 
 BADNESS = (EXIT_DONE, EXIT_INCONCLUSIVE, EXIT_VIOLATION, EXIT_TARGET, EXIT_USAGE)
 """The worst last: what could not be judged at all hides more than a violation does."""

@@ -23,7 +23,8 @@ from bsadvisor.cli.saved import read_report, state_beside, trial_log_beside
 from bsadvisor.cli.signals import heeding_signals, stopped_exit_code
 from bsadvisor.errors import EXIT_DONE, EXIT_INCONCLUSIVE, UsageError
 from bsadvisor.pipeline import StopSignal
-from bsadvisor.values import ProbeSettings, Report, TargetRequest
+from bsadvisor.settings import ProbeSettings, TargetRequest
+from bsadvisor.values import Report
 
 
 def measure_and_publish(

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
-from bsadvisor import report as reports
 from bsadvisor.errors import BsadvisorError, OutputError
-from bsadvisor.values import Report, ScaleAdvice, TrackReport
+
+if TYPE_CHECKING:
+    from bsadvisor.values import Report, ScaleAdvice, TrackReport
 
 Format = Literal["text", "json", "yaml", "markdown"]
 CheckFormat = Literal["text", "json", "yaml", "markdown", "github", "junit"]
@@ -93,6 +94,8 @@ def unwritable_stdout(error: OSError, remedy: str) -> OutputError:
 
 def publish_report(report: Report | ScaleAdvice | TrackReport, format: Format, stream: TextIO) -> None:
     """Render for the screen or the pipe that the stream is."""
+    from bsadvisor import report as reports
+
     publish_rendered(partial(reports.render, report, format), stream)
 
 

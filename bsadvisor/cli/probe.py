@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from bsadvisor.cli import flags
-from bsadvisor.cli.measuring import measure_and_publish, refuse_unusable
-from bsadvisor.values import ProbeSettings, TargetRequest, TrialSettings
+from bsadvisor.settings import ProbeSettings, TargetRequest, TrialSettings
 
 EXAMPLES = """
 \b
@@ -63,6 +62,8 @@ def probe(
 ) -> None:
     """Measure a model and recommend batch sizes. Each comes with its learning rate, and every number
     with its uncertainty: on standard output, where nothing else is printed."""
+    from bsadvisor.cli.measuring import measure_and_publish, refuse_unusable
+
     request = TargetRequest(
         target=target,
         config=config,

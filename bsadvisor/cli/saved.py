@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bsadvisor import report as reports
 from bsadvisor.errors import TargetError
-from bsadvisor.values import Report
+
+if TYPE_CHECKING:
+    from bsadvisor.values import Report
 
 
 def read_report(name: str) -> Report:
     """The report in a file, or on stdin for `-`."""
+    from bsadvisor import report as reports
+
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
         return reports.from_json(text)

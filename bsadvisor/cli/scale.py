@@ -8,12 +8,10 @@ from typing import Annotated
 
 import typer
 
-from bsadvisor import pipeline
-from bsadvisor import report as reports
 from bsadvisor.cli.output import Format, check_writable, choose_format, publish_report, write_file
 from bsadvisor.cli.saved import read_report
 from bsadvisor.errors import UsageError
-from bsadvisor.values import ScaleRequest
+from bsadvisor.settings import ScaleRequest
 
 EXAMPLES = """
 \b
@@ -60,6 +58,9 @@ def scale(
 ) -> None:
     """Say what learning rate fits another batch size. Every named scaling rule stands beside the recommended
     one, with whether it holds here."""
+    from bsadvisor import pipeline
+    from bsadvisor import report as reports
+
     request = ScaleRequest(
         to_batch_size=to_batch,
         from_batch_size=from_batch,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 
-from bsadvisor import report as reports
 from bsadvisor.cli.output import publish
 
 EXAMPLES = """
@@ -17,4 +16,6 @@ Example:
 
 def schema() -> None:
     """Print the JSON Schema of the report that --format json writes."""
+    from bsadvisor import report as reports
+
     publish(json.dumps(reports.schema(), indent=2, ensure_ascii=False) + "\n", sys.stdout)

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bsadvisor import pipeline
 from bsadvisor.cli.output import publish
 from bsadvisor.errors import EXIT_BUG, EXIT_DONE
-from bsadvisor.report.selftest import selftest_table
 
 EXAMPLES = """
 \b
@@ -28,6 +26,9 @@ def selftest(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
 ) -> None:
     """Measure problems with known answers on this machine. Exit code 1 where one is missed."""
+    from bsadvisor import pipeline
+    from bsadvisor.report.selftest import selftest_table
+
     results = pipeline.selftest(device, seed, _keep_silent if quiet else _say)
     publish(selftest_table(results), sys.stdout)
     raise typer.Exit(EXIT_DONE if all(result.passed for result in results) else EXIT_BUG)

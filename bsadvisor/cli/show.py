@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from bsadvisor import report as reports
 from bsadvisor.cli.output import Format, check_writable, choose_format, publish_report, write_file
 from bsadvisor.cli.saved import read_report
 
@@ -31,6 +30,8 @@ def show(
     ] = None,
 ) -> None:
     """Render a saved report again, without the model."""
+    from bsadvisor import report as reports
+
     if output:
         check_writable(output)
     saved = read_report(report)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bsadvisor import report as reports
 from bsadvisor.cli import flags
-from bsadvisor.cli.measuring import keep_silent, refuse_unusable, say
 from bsadvisor.cli.output import check_writable, choose_format, publish_report, take_stdout, write_file
-from bsadvisor.cli.progress import progress_bar
-from bsadvisor.cli.signals import heeding_signals, stopped_exit_code
 from bsadvisor.errors import EXIT_DONE, EXIT_INCONCLUSIVE
-from bsadvisor.pipeline import StopSignal
-from bsadvisor.values import ProbeSettings, TargetRequest, TrackReport
+from bsadvisor.settings import ProbeSettings, TargetRequest
+
+if TYPE_CHECKING:
+    from bsadvisor.pipeline import StopSignal
+    from bsadvisor.values import TrackReport
 
 EXAMPLES = """
 \\b
@@ -57,6 +56,11 @@ def track(
 ) -> None:
     """Follow the noise scale over a run's checkpoints. Where it certainly grows, a ramp of the batch size for
     the next run is given, with ready settings."""
+    from bsadvisor import report as reports
+    from bsadvisor.cli.measuring import keep_silent, refuse_unusable, say
+    from bsadvisor.cli.progress import progress_bar
+    from bsadvisor.cli.signals import heeding_signals
+    from bsadvisor.pipeline import StopSignal
     from bsadvisor.pipeline.tracking import track as measure
 
     request = TargetRequest(
@@ -102,6 +106,8 @@ def track(
 
 
 def _exit_code(found: TrackReport, stop: StopSignal) -> int:
+    from bsadvisor.cli.signals import stopped_exit_code
+
     if stop.requested:
         return stopped_exit_code(stop)
     resolved = any(one.noise_scale_simple.value is not None for one in found.checkpoints)

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from bsadvisor.cli import flags
-from bsadvisor.cli.measuring import measure_and_publish, refuse_unusable
-from bsadvisor.values import ProbeSettings, TargetRequest, TrialSettings
+from bsadvisor.settings import ProbeSettings, TargetRequest, TrialSettings
 
 EXAMPLES = """
 \b
@@ -59,6 +58,8 @@ def trial(
 ) -> None:
     """Measure the critical batch size by training. Short runs start at the checkpoint with several pairs,
     and count the steps to the same loss; the model and its files stay as they are."""
+    from bsadvisor.cli.measuring import measure_and_publish, refuse_unusable
+
     request = TargetRequest(
         target=target,
         config=config,

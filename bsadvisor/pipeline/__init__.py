@@ -14,16 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bsadvisor.pipeline.session import Session, StopSignal, Stopwatch
-from bsadvisor.values import (
-    AssumptionFacts,
-    ProbeSettings,
-    ProgressCallback,
-    Report,
-    ScaleAdvice,
-    ScaleRequest,
-    SelftestResult,
-    TargetRequest,
-)
+from bsadvisor.settings import ProbeSettings, ScaleRequest, TargetRequest
+from bsadvisor.values import AssumptionFacts, ProgressCallback, Report, ScaleAdvice, SelftestResult
 
 if TYPE_CHECKING:
     from bsadvisor.target.factory import Target

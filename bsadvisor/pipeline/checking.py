@@ -10,20 +10,12 @@ from bsadvisor.advise.check.judge import judge
 from bsadvisor.advise.check.remarks import about_baseline, about_files, with_remarks
 from bsadvisor.advise.check.soundness import contradictions
 from bsadvisor.pipeline import Probed, StopSignal, probe_target
+from bsadvisor.settings import ProbeSettings, RuleSeverity, TargetRequest
 from bsadvisor.target.asked import read_asked
 from bsadvisor.target.places import source_of
 from bsadvisor.target.spec import Said, target_folder
 from bsadvisor.target.staleness import state_of
-from bsadvisor.values import (
-    CheckRequest,
-    ProbeSettings,
-    ProgressCallback,
-    Report,
-    RuleSeverity,
-    Source,
-    SourcedPair,
-    TargetRequest,
-)
+from bsadvisor.values import CheckRequest, ProgressCallback, Report, Source, SourcedPair
 
 _ABOUT_THE_PAIR_IN_USE = ("BSA104", "BSA108", "BSA112")
 """Remarks that `check` leaves out: their remedies set the pair in use, and flags are judged here."""

@@ -11,15 +11,9 @@ from bsadvisor.advise.scale import recommend_at
 from bsadvisor.advise.scale_notes import notes_on
 from bsadvisor.advise.update_rule import limit_by_batch_size, update_rule
 from bsadvisor.errors import UsageError
+from bsadvisor.settings import ScaleRequest
 from bsadvisor.target.optimizer_families import default_details, family_of
-from bsadvisor.values import (
-    SCHEMA_VERSION,
-    OptimizerDetails,
-    Recommendation,
-    Report,
-    ScaleAdvice,
-    ScaleRequest,
-)
+from bsadvisor.values import SCHEMA_VERSION, OptimizerDetails, Recommendation, Report, ScaleAdvice
 
 
 def answer(request: ScaleRequest, report: Report | None) -> ScaleAdvice:

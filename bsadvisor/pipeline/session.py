@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bsadvisor.values import ProbeSettings, ProgressCallback
+from bsadvisor.settings import ProbeSettings
+from bsadvisor.values import ProgressCallback
 
 if TYPE_CHECKING:
     from bsadvisor.target.factory import Target

@@ -12,16 +12,15 @@ from bsadvisor.advise.ramp import Ramp, Run, advise_ramp
 from bsadvisor.advise.track_remarks import about_probes, about_run, measure_again
 from bsadvisor.advise.trend import find_trends
 from bsadvisor.pipeline import Probed, StopSignal, probe_target
+from bsadvisor.settings import ProbeSettings, TargetRequest
 from bsadvisor.target.survey import Survey, Surveyed, survey
 from bsadvisor.values import (
     SCHEMA_VERSION,
     Estimate,
     NoiseTrend,
-    ProbeSettings,
     Progress,
     ProgressCallback,
     Report,
-    TargetRequest,
     TrackedCheckpoint,
     TrackReport,
 )

@@ -8,16 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bsadvisor.report import numbers
-from bsadvisor.values import (
-    CheckedTarget,
-    CheckSummary,
-    Finding,
-    Report,
-    RuleResult,
-    RuleSeverity,
-    Source,
-    SourcedPair,
-)
+from bsadvisor.settings import RuleSeverity
+from bsadvisor.values import CheckedTarget, CheckSummary, Finding, Report, RuleResult, Source, SourcedPair
 
 RANK: dict[RuleSeverity, int] = {"note": 0, "warning": 1, "error": 2}
 

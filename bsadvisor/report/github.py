@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from bsadvisor.report import check_content, content
-from bsadvisor.values import CheckedTarget, CheckSummary, Report, RuleSeverity
+from bsadvisor.settings import RuleSeverity
+from bsadvisor.values import CheckedTarget, CheckSummary, Report
 
 _LEVELS: dict[RuleSeverity, str] = {"note": "notice", "warning": "warning", "error": "error"}
 

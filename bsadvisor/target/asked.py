@@ -10,19 +10,12 @@ import yaml
 from pydantic import ValidationError
 
 from bsadvisor.errors import UsageError
+from bsadvisor.settings import RuleSeverity, TargetRequest
 from bsadvisor.target.check_section import CheckSection
 from bsadvisor.target.paths import shown
 from bsadvisor.target.spec import check_flags, check_reasonable, find_config
 from bsadvisor.target.yaml_file import YamlFile, line_of_key, problem_in, read_yaml
-from bsadvisor.values import (
-    CheckRequest,
-    CheckRule,
-    RuleName,
-    RuleSeverity,
-    Source,
-    SourcedPair,
-    TargetRequest,
-)
+from bsadvisor.values import CheckRequest, CheckRule, RuleName, Source, SourcedPair
 
 
 def read_asked(

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, model_validator
 
+from bsadvisor.settings import RuleSeverity
 from bsadvisor.target.yaml_types import Positive, Section
-from bsadvisor.values import RuleName, RuleSeverity
+from bsadvisor.values import RuleName
 
 SEVERITIES: tuple[RuleSeverity, ...] = get_args(RuleSeverity)
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from bsadvisor.errors import TargetError
 from bsadvisor.random_state import random_state_kept, seed_everything
+from bsadvisor.settings import TargetRequest
 from bsadvisor.target.anchor import PairInUse, find_independent_pair, find_pair
 from bsadvisor.target.batches import batch_length, tensors_in
 from bsadvisor.target.checkpoint import Checkpoint, load_weights, read_checkpoint
@@ -34,7 +35,7 @@ from bsadvisor.target.spec import TargetSpec, read_spec
 from bsadvisor.target.target import Target, surroundings_for
 from bsadvisor.target.training import describe_training
 from bsadvisor.target.user_code import UserCode
-from bsadvisor.values import Anchor, TargetDescription, TargetFacts, TargetRequest
+from bsadvisor.values import Anchor, TargetDescription, TargetFacts
 
 __all__ = ["Target", "load"]
 

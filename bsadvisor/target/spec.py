@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bsadvisor.errors import CheckpointError, TargetError, UsageError
+from bsadvisor.settings import TargetRequest
 from bsadvisor.target.paths import PythonName, parse_full_python_name, parse_python_name, shown, typed
 from bsadvisor.target.yaml_file import DataSection, OptimizerSection, YamlFile, read_yaml
-from bsadvisor.values import TargetRequest
 
 CONFIG_NAME = "bsadvisor.yaml"
 

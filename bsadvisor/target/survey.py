@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bsadvisor.random_state import random_state_kept, seed_everything
+from bsadvisor.settings import TargetRequest
 from bsadvisor.target.checkpoint import load_weights, read_checkpoint
 from bsadvisor.target.names import find_model
 from bsadvisor.target.optimizer import largest_rate, saved_step
 from bsadvisor.target.paths import shown
 from bsadvisor.target.spec import read_spec
 from bsadvisor.target.user_code import UserCode
-from bsadvisor.values import StepSource, TargetRequest
+from bsadvisor.values import StepSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

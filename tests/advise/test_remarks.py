@@ -10,11 +10,11 @@ import pytest
 from bsadvisor.advise import remarks
 from bsadvisor.advise.pairs import CAPPED
 from bsadvisor.measure.statistics import gradient_stats
+from bsadvisor.settings import ProbeSettings
 from bsadvisor.values import (
     AssumptionFacts,
     Finding,
     ProbeRun,
-    ProbeSettings,
     Recommendation,
     SaddleVerdict,
     SecondsPerPhase,

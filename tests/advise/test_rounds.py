@@ -7,7 +7,7 @@ import pytest
 from bsadvisor.advise import rounds
 from bsadvisor.advise.rounds import Available
 from bsadvisor.errors import DataError, UsageError
-from bsadvisor.values import ProbeSettings
+from bsadvisor.settings import ProbeSettings
 from tests.worlds import probe, quadratic
 
 SETTINGS = ProbeSettings()

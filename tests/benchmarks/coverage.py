@@ -22,7 +22,8 @@ from bsadvisor.measure.gradients import gradients_of
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import noise_scale
 from bsadvisor.pipeline.gradient_phase import gradient_rounds
-from bsadvisor.values import AssumptionFacts, Estimate, ProbeSettings
+from bsadvisor.settings import ProbeSettings
+from bsadvisor.values import AssumptionFacts, Estimate
 from tests.benchmarks.tasks import Task, small_tasks
 
 RESULTS = Path(__file__).parent / "results" / "coverage.json"

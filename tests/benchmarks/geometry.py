@@ -27,9 +27,10 @@ from bsadvisor.measure.known_answers import NoisyQuadratic
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import noise_scale
 from bsadvisor.pipeline.gradient_phase import gradient_rounds
+from bsadvisor.settings import ProbeSettings
 from bsadvisor.target.geometry_rule import geometry_rule
 from bsadvisor.target.second_moments import find_second_moments
-from bsadvisor.values import AssumptionFacts, Estimate, GeometryRule, ProbeSettings
+from bsadvisor.values import AssumptionFacts, Estimate, GeometryRule
 from tests.benchmarks.coverage import RESULTS as COVERAGE
 from tests.benchmarks.tasks import CharTransformer, Task, digits, shakespeare
 from tests.lion import Lion

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bsadvisor.values import ProbeSettings
+from bsadvisor.settings import ProbeSettings
 from tests.benchmarks import cost, coverage, geometry, mask_noise, memory
 from tests.benchmarks.tasks import small_tasks
 

@@ -12,7 +12,8 @@ import pytest
 from bsadvisor import pipeline
 from bsadvisor import report as reports
 from bsadvisor.errors import DataError
-from bsadvisor.values import Estimate, ProbeSettings, Progress, Report, TargetRequest, TrialSettings
+from bsadvisor.settings import ProbeSettings, TargetRequest, TrialSettings
+from bsadvisor.values import Estimate, Progress, Report
 from tests.cli.conftest import Run
 from tests.report.sample import contract_report, no_upper_end, nothing_resolved
 

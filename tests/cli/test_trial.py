@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bsadvisor import pipeline
-from bsadvisor.values import ProbeSettings, Report, TrialPlan
+from bsadvisor.settings import ProbeSettings
+from bsadvisor.values import Report, TrialPlan
 from tests.cli.conftest import Run
 from tests.report.sample import contract_report as report
 

@@ -16,9 +16,10 @@ from bsadvisor import pipeline
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import noise_scale
 from bsadvisor.pipeline.gradient_phase import gradient_rounds
+from bsadvisor.settings import ProbeSettings
 from bsadvisor.theory import noise_scale as theory
 from bsadvisor.theory.noise_scale import Array, BlockSums, Moments
-from bsadvisor.values import AssumptionFacts, Estimate, ProbeSettings
+from bsadvisor.values import AssumptionFacts, Estimate
 from tests.worlds import quadratic
 
 PROBES = 200

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bsadvisor.errors import BsadvisorError
+from bsadvisor.settings import TargetRequest
 from bsadvisor.target.factory import Target, load
-from bsadvisor.values import TargetRequest
 
 MODEL = """
     import torch

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from bsadvisor.errors import UsageError
+from bsadvisor.settings import RuleSeverity, TargetRequest
 from bsadvisor.target.asked import read_asked
 from bsadvisor.target.places import source_of
-from bsadvisor.values import CheckRequest, RuleSeverity, Source, TargetRequest
+from bsadvisor.values import CheckRequest, Source
 from tests.target.conftest import User
 
 Yaml = Callable[[str], Path]

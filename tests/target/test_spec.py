@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bsadvisor.errors import CheckpointError, TargetError, UsageError
+from bsadvisor.settings import TargetRequest
 from bsadvisor.target.spec import Said, TargetSpec, read_spec
-from bsadvisor.values import TargetRequest
 from tests.target.conftest import PLAIN, User
 
 EVERY_KEY = """

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bsadvisor.errors import BsadvisorError, CheckpointError
+from bsadvisor.settings import TargetRequest
 from bsadvisor.target.survey import Survey, survey
-from bsadvisor.values import TargetRequest
 from tests.target.conftest import PLAIN, User
 
 

@@ -13,16 +13,8 @@ from bsadvisor.advise.check.escape import judge_escape
 from bsadvisor.advise.check.learning_rate import judge_learning_rate
 from bsadvisor.advise.check.outcome import UNREASONABLE, Case, Outcome
 from bsadvisor.errors import UsageError
-from bsadvisor.values import (
-    CheckRequest,
-    CheckRule,
-    CheckVerdict,
-    Judgement,
-    Report,
-    RuleResult,
-    RuleSeverity,
-    SourcedPair,
-)
+from bsadvisor.settings import RuleSeverity
+from bsadvisor.values import CheckRequest, CheckRule, CheckVerdict, Judgement, Report, RuleResult, SourcedPair
 
 SEVERITIES: tuple[RuleSeverity, ...] = get_args(RuleSeverity)
 """The least serious first."""

@@ -20,6 +20,7 @@ from bsadvisor.advise.check.soundness import contradictions
 from bsadvisor.errors import UsageError
 from bsadvisor.findings import CATALOGUE
 from bsadvisor.report import from_json, schema, to_json
+from bsadvisor.settings import RuleSeverity
 from bsadvisor.values import (
     CheckRequest,
     CheckRule,
@@ -28,7 +29,6 @@ from bsadvisor.values import (
     Reach,
     Report,
     RuleName,
-    RuleSeverity,
     Source,
     SourcedPair,
 )

@@ -25,9 +25,10 @@ import torch
 from bsadvisor import pipeline
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.trial_ground import trial_ground
+from bsadvisor.settings import ProbeSettings, TargetRequest, TrialSettings
 from bsadvisor.target.factory import load
 from bsadvisor.theory.steps_curve import StepsCurve, fit_steps_curve
-from bsadvisor.values import ProbeSettings, Report, TargetRequest, TrialSettings
+from bsadvisor.values import Report
 from tests.benchmarks.accuracy.cases import Case, Split, available, checkpoint
 from tests.benchmarks.accuracy.truth import RESULTS as TRUTHS
 from tests.benchmarks.accuracy.truth import Bench, target_of

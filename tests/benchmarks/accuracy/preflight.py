@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from bsadvisor.pipeline.checking import CheckSettings, check_report
-from bsadvisor.values import CheckVerdict, Report, TargetRequest
+from bsadvisor.settings import TargetRequest
+from bsadvisor.values import CheckVerdict, Report
 from tests.benchmarks.accuracy.cases import Split, available
 from tests.benchmarks.accuracy.judge import trial_report
 from tests.benchmarks.accuracy.truth import RESULTS as TRUTHS

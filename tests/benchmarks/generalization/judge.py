@@ -10,7 +10,8 @@ from bsadvisor.advise.generalization import judge_generalization
 from bsadvisor.pipeline import Session, StopSignal, Stopwatch
 from bsadvisor.pipeline.gradient_phase import measure_gradient
 from bsadvisor.pipeline.heldout_phase import measure_heldout
-from bsadvisor.values import Anchor, Generalization, ProbeSettings, TargetDescription
+from bsadvisor.settings import ProbeSettings
+from bsadvisor.values import Anchor, Generalization, TargetDescription
 from tests.benchmarks.generalization.truth import Checkpoint, HeldTask, span_of_turn
 
 SECONDS = 600.0

@@ -12,7 +12,8 @@ from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import gradient_stats, noise_trace, squared_norm
 from bsadvisor.measure.step_trial import mean_gradient
 from bsadvisor.pipeline.gradient_phase import gradient_rounds
-from bsadvisor.values import AssumptionFacts, Estimate, ProbeSettings
+from bsadvisor.settings import ProbeSettings
+from bsadvisor.values import AssumptionFacts, Estimate
 from tests.benchmarks.local.truth import Row
 from tests.benchmarks.tasks import Task
 

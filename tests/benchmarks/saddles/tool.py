@@ -15,7 +15,8 @@ from bsadvisor.advise.saddle import judge_saddle
 from bsadvisor.advise.update_rule import update_rule
 from bsadvisor.pipeline import Session, StopSignal, Stopwatch
 from bsadvisor.pipeline.measuring import measure
-from bsadvisor.values import Anchor, OptimizerDetails, ProbeSettings, SaddleVerdict, TargetDescription
+from bsadvisor.settings import ProbeSettings
+from bsadvisor.values import Anchor, OptimizerDetails, SaddleVerdict, TargetDescription
 from tests.benchmarks.saddles.problem import Case, SaddleTask
 
 SECONDS = 120.0

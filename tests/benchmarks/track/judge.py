@@ -27,9 +27,10 @@ from bsadvisor.advise.pairs import PairInUse
 from bsadvisor.advise.ramp import ramp_with
 from bsadvisor.pipeline import StopSignal
 from bsadvisor.pipeline.tracking import track
+from bsadvisor.settings import ProbeSettings, TargetRequest
 from bsadvisor.theory.annealing import Slope
 from bsadvisor.theory.scaling import SATURATING_POWER, Family, saturating_power
-from bsadvisor.values import ProbeSettings, RampStage, TargetRequest, TrackReport
+from bsadvisor.values import RampStage, TrackReport
 from tests.benchmarks.accuracy.cases import Case, case_named
 from tests.benchmarks.track.cases import STEPS, TEST, Seen, Stage, train
 
