@@ -35,6 +35,8 @@ class Task:
     per_device_batch: int | None = 32
     geometry_rule: None = None
     """The optimizer's geometry is not to be estimated from the data."""
+    relative_rates: None = None
+    heldout: None = None
 
     @cached_property
     def data(self) -> DataSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks.saddles import judge
+from tests.benchmarks.saddles import judge, tool
 from tests.benchmarks.saddles.cases import CASES
 from tests.benchmarks.saddles.judge import Judged, VerdictOf
 from tests.benchmarks.saddles.problem import Case
@@ -56,3 +56,14 @@ def test_a_rate_has_the_exact_interval() -> None:
     none_of_200 = judge.rate("", 0, 200)
     assert none_of_200.low == 0.0 and none_of_200.high == pytest.approx(1 - 0.025 ** (1 / 200))
     assert judge.rate("", 0, 0).high == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"), [("planted in a softmax regression", "warning"), ("softmax digits, step 40", "none")]
+)
+def test_the_tool_that_is_judged_is_the_whole_probe(
+    monkeypatch: pytest.MonkeyPatch, name: str, verdict: str
+) -> None:
+    monkeypatch.setattr(tool, "SECONDS", 3.0)
+    case = next(case for case in CASES if case.name == name)
+    assert tool.verdict_of(case, 0)[0] == verdict
