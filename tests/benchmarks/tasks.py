@@ -36,7 +36,6 @@ class Task:
     geometry_rule: None = None
     """The optimizer's geometry is not to be estimated from the data."""
     relative_rates: None = None
-    heldout: None = None
 
     @cached_property
     def data(self) -> DataSource:

@@ -41,6 +41,7 @@ class SaddleTask(Task):
 
     pair: Pair
     optimizer_state: dict[str, Any] | None = None
+    heldout: None = None
 
     def loss(self, batch: Sequence[Tensor], *, full_precision: bool = False) -> Tensor:
         return self.loss_of(self.model, batch)
