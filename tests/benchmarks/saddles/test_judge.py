@@ -59,7 +59,12 @@ def test_a_rate_has_the_exact_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "verdict"), [("planted in a softmax regression", "warning"), ("softmax digits, step 40", "none")]
+    ("name", "verdict"),
+    [
+        ("planted in a softmax regression", "warning"),
+        ("softmax digits, step 40", "none"),
+        ("ReLU digits, step 400, AdamW", "none"),
+    ],
 )
 def test_the_tool_that_is_judged_is_the_whole_probe(
     monkeypatch: pytest.MonkeyPatch, name: str, verdict: str

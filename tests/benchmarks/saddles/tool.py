@@ -16,7 +16,7 @@ from bsadvisor.advise.update_rule import update_rule
 from bsadvisor.pipeline import Session, StopSignal, Stopwatch
 from bsadvisor.pipeline.measuring import measure
 from bsadvisor.settings import ProbeSettings
-from bsadvisor.values import Anchor, OptimizerDetails, SaddleVerdict, TargetDescription
+from bsadvisor.values import Anchor, OptimizerDetails, SaddleVerdict, TargetDescription, TargetFacts
 from tests.benchmarks.saddles.problem import Case, SaddleTask
 
 SECONDS = 120.0
@@ -65,6 +65,9 @@ def _probe(case: Case, seed: int) -> SaddleVerdict | None:
     task.per_device_batch = pair.batch_size
     about = describe(task)
     task.description = about  # type: ignore[attr-defined]
+    task.facts = TargetFacts(  # type: ignore[attr-defined]
+        optimizer_state="loaded" if task.preconditioner is not None else "not_needed"
+    )
     session = Session(
         target=task,  # type: ignore[arg-type]
         settings=ProbeSettings(seed=seed, time_budget=SECONDS),
