@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 
 from bsadvisor.report import numbers
 from bsadvisor.report.dropout_content import dropout_lines
+from bsadvisor.report.held_out_content import held_out_lines, temperature_lines
 from bsadvisor.values import (
     Anchor,
     CurvatureStats,
     Estimate,
-    Generalization,
     GradientStats,
     Headline,
     LocalStats,
@@ -318,7 +318,12 @@ def facts(report: Report) -> Iterator[Fact]:
     if report.saddle is not None:
         yield Fact(label="saddle", lines=tuple(_saddle(report, report.saddle)))
     if report.generalization is not None:
-        yield Fact(label="held out", lines=tuple(_held_out(report, report.generalization)))
+        yield Fact(
+            label="held out", lines=tuple(held_out_lines(report.generalization, report.target.example))
+        )
+        temperatures = tuple(temperature_lines(report.recommendations, report.target.dataset_size))
+        if temperatures:
+            yield Fact(label="temperature", lines=temperatures)
     layers = _noisiest_layers(report.gradient)
     if layers:
         yield Fact(label="most noise in", lines=(layers,))
@@ -538,51 +543,6 @@ def _run_tried(run: ShortRun, how: str = "") -> Iterator[str]:
 
 def _level(estimate: Estimate) -> str:
     return f"{numbers.percent(estimate.confidence)} either end"
-
-
-def _held_out(report: Report, found: Generalization) -> Iterator[str]:
-    """The verdict, the losses behind it, and what the gradients say beside it."""
-    level, example = numbers.percent(found.gap.confidence), report.target.example
-    yield f"{found.verdict or 'cannot be told'}: loss gap {numbers.interval(found.gap)} ({level})"
-    held, train = numbers.interval(found.heldout_loss), numbers.interval(found.train_loss)
-    yield f"loss {held} on {numbers.counted(found.heldout_examples, example)} held out"
-    yield f"{train} on {numbers.integer(found.train_examples)} for training"
-    if found.train_growth is not None and found.heldout_growth is not None:
-        yield f"1 % larger weights add {numbers.interval(_per_percent(found.heldout_growth))} held out"
-        yield f"and {numbers.interval(_per_percent(found.train_growth))} for training"
-    if found.shrinking is not None:
-        smaller, gains = numbers.share(1 - found.shrinking.factor), found.shrinking
-        yield f"{smaller} smaller ones take {numbers.interval(gains.heldout_gain)} off it held out"
-        yield f"and {numbers.interval(gains.train_gain)} for training"
-    if found.alignment is not None and found.alignment.value is not None:
-        yield f"gradients align by {numbers.interval(found.alignment)}, 1: fully"
-    if found.self_share is not None and found.self_share.value is not None:
-        yield f"own share of each {example} {numbers.interval(found.self_share)}"
-    yield from _temperature(report)
-
-
-def _per_percent(growth: Estimate) -> Estimate:
-    """The change of the loss for weights that are larger by one per cent."""
-    value, low, high = (None if one is None else one / 100 for one in (growth.value, growth.low, growth.high))
-    return Estimate(value=value, low=low, high=high, confidence=growth.confidence)
-
-
-def _temperature(report: Report) -> Iterator[str]:
-    """Of every pair but today's, with the share of the data set that its batch is."""
-    size = report.target.dataset_size
-
-    def pair(row: Recommendation, temperature: float) -> str:
-        share = "" if size is None else f" ({numbers.share(row.batch_size / size)})"
-        return f"{numbers.factor(temperature)} at {numbers.integer(row.batch_size)}{share}"
-
-    pairs = [
-        pair(row, row.relative_temperature)
-        for row in report.recommendations
-        if row.relative_temperature is not None and row.relative_temperature != 1
-    ]
-    if pairs:
-        yield f"temperature η/B over today's{'' if size is None else ' (and B of the data set)'}:"
-        yield ", ".join(pairs)
 
 
 def _noisiest_layers(gradient: GradientStats) -> str:
