@@ -129,7 +129,7 @@ def _digits_for(estimate: Interval) -> Callable[[float], str]:
     low, high = estimate.low, estimate.high
     if low is None or high is None or low == high:
         return significant
-    supported = _exponent((high - low) / 2) - 1
+    supported = _exponent(high / 2 - low / 2) - 1
 
     def write(number: float) -> str:
         leading = _exponent(number)

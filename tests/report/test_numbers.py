@@ -32,6 +32,10 @@ def test_an_estimate_shows_the_digits_that_its_interval_supports(
     assert numbers.interval(bounded(value, low, high)) == text
 
 
+def test_an_interval_that_is_wider_than_any_number_is_shown() -> None:
+    assert numbers.interval(bounded(0.0, -1e308, 1e308)) == "0 [-1.0e308, 1.0e308]"
+
+
 @pytest.mark.parametrize("value", [None, 212.0])
 def test_without_an_upper_end_only_the_lower_bound_is_stated(value: float | None) -> None:
     assert numbers.interval(bounded(value, 160.0, None)) == "≥ 160, no upper bound"
