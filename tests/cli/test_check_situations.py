@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -432,8 +433,11 @@ def test_what_would_pass_does_pass(run: Run, folder: Path, situation: Situation)
             assert violation.rule == DRIFT or "no batch size" in violation.remedy
             continue
         flag = {"batch_size": "--batch-size", "learning_rate": "--lr"}[violation.passes.setting]
-        for end in filter(None, (violation.passes.low, violation.passes.high)):
-            number = repr(end) if flag == "--lr" else str(int(end))
+        ends = [repr(end) for end in (violation.passes.low, violation.passes.high) if end is not None]
+        typed_off = re.findall(r"[\d.,]*\d(?:e-?\d+)?", violation.remedy)
+        assert len(typed_off) == len(ends)
+        for number in (*ends, *(shown.replace(",", "") for shown in typed_off)):
+            number = number if flag == "--lr" else str(int(float(number)))
             again = run("check", "report.json", *typed, flag, number, "--format", "json")
             still = reports.from_json(again.out).violations or ()
             assert violation.rule not in {result.rule for result in still}

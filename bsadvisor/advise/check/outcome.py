@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
 from bsadvisor.findings import finding
 from bsadvisor.values import CheckRule, CheckVerdict, PassingRange, Reach, RuleName, RuleResult, Source
@@ -101,11 +102,15 @@ def _would_pass(passes: PassingRange | None) -> str:
     if passes is None:
         return "no batch size and no learning rate would pass"
     name = "B" if passes.setting == "batch_size" else "η"
-    low, high = (None if end is None else _shown(end, passes) for end in (passes.low, passes.high))
+    low = None if passes.low is None else _shown(passes.low, passes, ROUND_CEILING)
+    high = None if passes.high is None else _shown(passes.high, passes, ROUND_FLOOR)
     if low is not None and high is not None:
         return f"{name} from {low} to {high} would pass"
     return f"{name} = {low} or more would pass" if high is None else f"{name} = {high} or less would pass"
 
 
-def _shown(end: float, passes: PassingRange) -> str:
-    return f"{end:,.0f}" if passes.setting == "batch_size" else f"{end:.3g}"
+def _shown(end: float, passes: PassingRange, rounding: str) -> str:
+    """Rounded into the range, so that what is typed off the screen does pass."""
+    if passes.setting == "batch_size":
+        return f"{end:,.0f}"
+    return f"{float(Context(prec=3, rounding=rounding).create_decimal(repr(end))):g}"
