@@ -14,6 +14,7 @@ Batch sizes are in examples (what the loader shuffles: an image, a row, a sequen
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -157,6 +158,12 @@ class TargetDescription:
     data_file: str | None = None
     """A file that the data was read from; None: it came from Python code."""
     data_sha256: str | None = None
+
+    @property
+    def trial_command(self) -> str:
+        """What to type for a trial of the same weights."""
+        weights = f" --checkpoint {shlex.quote(self.checkpoint)}" if self.checkpoint else ""
+        return f"bsadvisor trial {shlex.quote(self.model)}{weights}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

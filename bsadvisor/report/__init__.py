@@ -29,7 +29,7 @@ def render(
     color: bool = False,
     unicode: bool = True,
 ) -> str:
-    """The report in one of `FORMATS`; the last three arguments shape `text` only."""
+    """The report in one of `FORMATS`; `width` and `color` shape `text` only."""
     judged = isinstance(report, Report) and report.check is not None and report.verdict is not None
     if isinstance(report, Report) and judged and format in ("text", "markdown"):
         from bsadvisor.report.check_content import alone
@@ -43,7 +43,7 @@ def render(
         case "markdown" if isinstance(report, ScaleAdvice):
             from bsadvisor.report.scale_markdown import scale_to_markdown
 
-            return scale_to_markdown(report)
+            return _spelled(scale_to_markdown(report), unicode=unicode)
         case "text" if isinstance(report, TrackReport):
             from bsadvisor.report.track_text import track_to_text
 
@@ -51,7 +51,7 @@ def render(
         case "markdown" if isinstance(report, TrackReport):
             from bsadvisor.report.track_markdown import track_to_markdown
 
-            return track_to_markdown(report)
+            return _spelled(track_to_markdown(report), unicode=unicode)
         case "text":
             from bsadvisor.report.text import to_text
 
@@ -65,7 +65,7 @@ def render(
             from bsadvisor.report.markdown import to_markdown
 
             assert isinstance(report, Report)
-            return to_markdown(report)
+            return _spelled(to_markdown(report), unicode=unicode)
     raise ValueError(f"no format {format!r}; there are {', '.join(FORMATS)}")
 
 
@@ -87,13 +87,20 @@ def render_check(
         case "markdown":
             from bsadvisor.report.check_markdown import to_markdown
 
-            return to_markdown(summary)
+            return _spelled(to_markdown(summary), unicode=unicode)
         case "github":
             from bsadvisor.report.github import to_github
 
-            return to_github(summary)
+            return _spelled(to_github(summary), unicode=unicode)
         case "junit":
             from bsadvisor.report.junit import to_junit
 
-            return to_junit(summary)
+            return to_junit(summary, unicode=unicode)
     raise ValueError(f"no format {format!r}; there are {', '.join(CHECK_FORMATS)}")
+
+
+def _spelled(text: str, *, unicode: bool) -> str:
+    """In words where the stream has no signs such as η; a file always has them."""
+    from bsadvisor.report.content import IN_ASCII
+
+    return text if unicode else text.translate(IN_ASCII)

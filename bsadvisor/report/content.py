@@ -95,6 +95,12 @@ class PairTable:
     caption: str
 
 
+IN_ASCII = str.maketrans(
+    {"▸": ">", "…": "..", "·": "-", "√": "sqrt", "η": "lr", "≥": ">=", "≤": "<=", "²": "^2", "λ": "lambda_"}
+)
+"""Our own signs, for a stream that carries nothing else."""
+
+
 def printable(text: str) -> str:
     """A user's own words without what a terminal would act on: control codes, line ends, bidi marks."""
     return "".join(char if char.isprintable() else " " for char in text)
@@ -336,7 +342,7 @@ def facts(report: Report) -> Iterator[Fact]:
 def _planned(report: Report, plan: TrialPlan) -> Iterator[str]:
     """What measuring would take."""
     sizes = ", ".join(map(numbers.integer, plan.batch_sizes))
-    yield f"not run: bsadvisor trial {report.target.model}"
+    yield f"not run: {report.target.trial_command}"
     yield f"would take about {numbers.seconds(plan.seconds)} s: {numbers.counted(plan.runs, 'run')}"
     yield f"at B = {sizes}, {numbers.significant(plan.examples)} {report.target.example}s in all"
 

@@ -10,15 +10,22 @@ from bsadvisor.report.check_content import Line
 from bsadvisor.values import CheckedTarget, CheckSummary
 
 
-def to_junit(summary: CheckSummary) -> str:
-    """What GitLab, Jenkins and others read: a violation fails, what is unknown was skipped."""
+def to_junit(summary: CheckSummary, *, unicode: bool = True) -> str:
+    """What GitLab, Jenkins and others read: a violation fails, what is unknown was skipped.
+
+    Args:
+        unicode: False: in character references, because a stream of another encoding is no UTF-8 either.
+    """
     root = Element("testsuites", name=f"bsadvisor {_clean(summary.bsadvisor_version)}")
     for target in summary.targets:
         _add_suite(root, target)
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
     ElementTree.indent(root)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+    text = ElementTree.tostring(root, encoding="unicode")
+    if not unicode:
+        text = text.encode("ascii", "xmlcharrefreplace").decode()
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
 def _add_suite(root: Element, target: CheckedTarget) -> None:

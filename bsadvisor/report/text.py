@@ -19,10 +19,6 @@ DEFAULT_WIDTH = 80
 
 INDENT = 2
 
-_IN_ASCII = str.maketrans(
-    {"▸": ">", "…": "..", "·": "-", "√": "sqrt", "η": "lr", "≥": ">=", "≤": "<=", "²": "^2", "λ": "lambda_"}
-)
-
 _MARKS: dict[Severity, str] = {"error": "!", "warning": "!", "note": "·", "info": "·"}
 
 _COLORS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan", "info": "dim"}
@@ -30,7 +26,7 @@ _COLORS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note"
 
 def in_ascii(text: str) -> str:
     """Printable text for a stream that carries nothing else."""
-    return content.printable(text).translate(_IN_ASCII).encode("ascii", "replace").decode()
+    return content.printable(text).translate(content.IN_ASCII).encode("ascii", "replace").decode()
 
 
 def to_text(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> str:

@@ -115,7 +115,7 @@ def _against_range(
         if advised.lowest <= rate <= advised.highest:
             return case.unknown(
                 f"η = {rate:.3g} is {against}, but not so far that it must be wrong",
-                f"a learning rate in the range; or bsadvisor trial {report.target.model}, which measures it",
+                f"choose one in the range, or measure it: {report.target.trial_command}",
             )
         return case.failed(
             PassingRange(setting="learning_rate", low=low, high=high), rate=f"{rate:.3g}", against=against
