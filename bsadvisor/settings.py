@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+LARGEST_BATCH = 10**12
+"""Examples; nobody trains with more, and numbers beyond are typing errors."""
+
 RuleSeverity = Literal["note", "warning", "error"]
 
 

@@ -11,7 +11,7 @@ import typer
 from bsadvisor.cli.output import Format, check_writable, choose_format, publish_report, write_file
 from bsadvisor.cli.saved import read_report
 from bsadvisor.errors import UsageError
-from bsadvisor.settings import ScaleRequest
+from bsadvisor.settings import LARGEST_BATCH, ScaleRequest
 
 EXAMPLES = """
 \b
@@ -20,8 +20,6 @@ Examples:
   bsadvisor scale --to-batch 2048 --report report.json
   bsadvisor scale --from-batch 64 --from-lr 0.1 --to-batch 16 --optimizer sgd --format json
 """
-
-LARGEST_BATCH = 10**12
 
 RATES = (1e-20, 1e6)
 

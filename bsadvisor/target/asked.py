@@ -78,10 +78,12 @@ def _from_flags(rules: Sequence[str]) -> CheckSection:
         name, equals, value = rule.partition("=")
         if not equals or name == "fail_on":
             raise UsageError(f"--rule {rule}: which value?", "write --rule NAME=VALUE, as in bsadvisor.yaml")
+        if name in written:
+            raise UsageError(f"--rule {name} is given twice", "leave one of them out")
         try:
             written[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UsageError(f"--rule {rule}: not a value", "write it as in bsadvisor.yaml") from None
+        except (yaml.YAMLError, RecursionError, ValueError):  # the last: a date or a number that is none
+            raise UsageError(f"--rule {name}: not a value", "write it as in bsadvisor.yaml") from None
     try:
         return CheckSection.model_validate(written)
     except ValidationError as error:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from bsadvisor.settings import RuleSeverity
-from bsadvisor.target.yaml_types import Positive, Section
+from bsadvisor.target.yaml_types import Number, Positive, Section
 from bsadvisor.values import RuleName
 
 SEVERITIES: tuple[RuleSeverity, ...] = get_args(RuleSeverity)
@@ -40,6 +40,12 @@ class NumberRule(Rule):
     value: Positive | None
 
 
+class FactorRule(Rule):
+    """The same over the least that is possible: 1 or less would allow nothing."""
+
+    value: Annotated[Number, Field(gt=1)] | None
+
+
 class LearningRateRule(Rule):
     """Against the range of the advice, or the stability limit alone."""
 
@@ -55,17 +61,19 @@ class MemoryRule(Rule):
 class CheckSection(Section):
     """The rules of `check`, and how severe a violation makes it fail."""
 
-    max_examples_over_minimum: NumberRule = NumberRule(value=2.0)
-    max_steps_over_minimum: NumberRule = NumberRule(value=None)
+    max_examples_over_minimum: FactorRule = FactorRule(value=2.0)
+    max_steps_over_minimum: FactorRule = FactorRule(value=None)
     learning_rate: LearningRateRule = LearningRateRule(value="range")
     escape_steps: NumberRule = NumberRule(value=None)
     memory: MemoryRule = MemoryRule(value=True)
-    max_drift: NumberRule = NumberRule(value=2.0)
+    max_drift: FactorRule = FactorRule(value=2.0)
     fail_on: RuleSeverity = "error"
 
     @model_validator(mode="before")
     @classmethod
     def _spelled_out(cls, written: Any) -> Any:
+        if written is None:  # every line of it is commented out
+            return {}
         if not isinstance(written, Mapping):
             return written
         return {

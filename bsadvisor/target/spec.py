@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bsadvisor.errors import CheckpointError, TargetError, UsageError
-from bsadvisor.settings import TargetRequest
+from bsadvisor.settings import LARGEST_BATCH, TargetRequest
+from bsadvisor.target.checkpoint_files import SUFFIXES
 from bsadvisor.target.paths import PythonName, parse_full_python_name, parse_python_name, shown, typed
 from bsadvisor.target.yaml_file import DataSection, OptimizerSection, YamlFile, read_yaml
 
@@ -110,6 +111,11 @@ def check_flags(request: TargetRequest) -> None:
         raise UsageError(
             f"--batch-size {request.batch_size} is below 1", "give the examples per optimizer step"
         )
+    if request.batch_size is not None and request.batch_size > LARGEST_BATCH:
+        raise UsageError(
+            f"--batch-size is beyond all reason: above {LARGEST_BATCH:,}",
+            "give the examples per optimizer step",
+        )
     rate = request.learning_rate
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise UsageError(f"--lr {rate} is not a learning rate", "give a finite number above 0")
@@ -159,7 +165,9 @@ def _check_python_file(file: Path) -> None:
     if file.suffix != ".py":
         raise TargetError(
             f"{shown(file)} is not a Python file",
-            f"bsadvisor probe model.py --checkpoint {typed(file)}   (where model.py builds the model)",
+            f"bsadvisor probe model.py --checkpoint {typed(file)}   (where model.py builds the model)"
+            if file.suffix.lower() in SUFFIXES
+            else "a model is a FILE.py, settings are --config FILE.yaml, and a saved report is a FILE.json",
         )
 
 

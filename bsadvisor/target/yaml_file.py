@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,7 +117,7 @@ def _parse(path: Path) -> tuple[str, Any]:
         raise UsageError(
             f"{shown(path)} cannot be read: {reason}", "check the path given as --config"
         ) from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # a date or a number that is none
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
@@ -148,8 +149,8 @@ def _what(problem: Any, where: tuple[str, ...]) -> str:
         return f"`{key}` {problem['ctx']['error']}"
     if problem["type"] == "model_type":
         section = f"`{key}` should be a section" if key else "it should be a file"
-        return f"{section} with keys, not {problem['input']!r}"
-    return f"`{key}` {problem['msg'].removeprefix('Input ')}, not {problem['input']!r}"
+        return f"{section} with keys, not {reprlib.repr(problem['input'])}"
+    return f"`{key}` {problem['msg'].removeprefix('Input ')}, not {reprlib.repr(problem['input'])}"
 
 
 def _remedy(problem: Any, where: tuple[str, ...]) -> str:

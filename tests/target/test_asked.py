@@ -95,7 +95,7 @@ def test_flags_win_over_the_yaml_rule_by_rule(user: User, yaml: Yaml) -> None:
             "bsadvisor.yaml:2: unknown key `check.max_drift.severty`\ndid you mean `severity`?",
         ),
         ("check:\n  max_drift: many", "bsadvisor.yaml:2: `check.max_drift` should be a valid number"),
-        ("check: {max_drift: -1}", "`check.max_drift` should be greater than 0"),
+        ("check: {max_drift: -1}", "`check.max_drift` should be greater than 1"),
         ("check: {max_drift: .nan}", "`check.max_drift` should be a finite number"),
         ("check: {learning_rate: both}", "`check.learning_rate` should be 'range' or 'limit'"),
         (
@@ -122,7 +122,7 @@ def test_a_wrong_rule_is_a_usage_error_with_its_line(user: User, yaml: Yaml, tex
         ("max_drit=3", "--rule: unknown key `check.max_drit`\ndid you mean `max_drift`?"),
         ("max_drift", "--rule max_drift: which value?\nwrite --rule NAME=VALUE"),
         ("fail_on=note", "--rule fail_on=note: which value?"),
-        ("max_drift=[", "--rule max_drift=[: not a value"),
+        ("max_drift=[", "--rule max_drift: not a value"),
         ("max_drift=many", "--rule: `check.max_drift` should be a valid number"),
         ("max_drift=!!python/object/apply:os.getcwd []", "not a value"),
     ],

@@ -40,7 +40,7 @@ def judge(
     Raises:
         UsageError: nothing to judge by, or a baseline of another target.
     """
-    rules = [rule for rule in request.rules if rule.name != "max_drift" or baseline is not None]
+    rules = [rule for rule in request.rules if baseline is not None or not _needs_baseline(rule)]
     if not rules:
         raise UsageError("every rule is off: there is nothing to check", "turn one on: --rule NAME=VALUE")
     if baseline is not None:
@@ -64,6 +64,17 @@ def judge(
             fail_on=request.fail_on,
         ),
     )
+
+
+def _needs_baseline(rule: CheckRule) -> bool:
+    """A YAML may hold the rule for the jobs that have a baseline; who types it means this one.
+
+    Raises:
+        UsageError: it was typed.
+    """
+    if rule.name == "max_drift" and rule.source is not None and rule.source.by == "--rule":
+        raise UsageError("--rule max_drift: nothing to compare with", "give --baseline OLD.json, too")
+    return rule.name == "max_drift"
 
 
 def _with(outcomes: Sequence[Outcome], verdict: CheckVerdict) -> Iterator[RuleResult]:
