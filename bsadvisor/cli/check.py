@@ -37,6 +37,10 @@ Exit codes: 0 the pair is fine, 3 it violates a rule, 5 no rule could be judged,
 
 _DEFAULTS = ProbeSettings()
 
+_OF_A_TARGET = ("checkpoint", "data", "loss", "optimizer", "device", "dtype")
+
+_OF_A_PROBE = ("precision", "time_budget", "max_examples", "micro_batch", "confidence", "seed")
+
 
 def check(
     targets: Annotated[
@@ -126,11 +130,13 @@ def check(
         seed=seed,
     )
     names = targets or []
-    refuse_doubles([*names, *([baseline] if baseline == "-" else [])])
+    refuse_doubles([*names, *([baseline] if baseline == "-" else [])], "give every target once")
     refuse_unusable(probing)
     if names and all(map(is_report, names)):
-        _refuse_what_only_a_probe_heeds(request)
-    for path in filter(None, [output, *(also or ())]):
+        _refuse_what_only_a_probe_heeds(request, probing)
+    written = [path for path in (output, *(also or ())) if path is not None]
+    refuse_doubles(list(map(str, written)), "give every file once")
+    for path in written:
         check_writable(path)
     checker = Checker(
         request=request,
@@ -154,10 +160,15 @@ def check(
     raise typer.Exit(summary.exit_code)
 
 
-def _refuse_what_only_a_probe_heeds(request: TargetRequest) -> None:
+def _refuse_what_only_a_probe_heeds(request: TargetRequest, probing: ProbeSettings) -> None:
     """A saved report was measured already."""
-    for field in ("checkpoint", "data", "loss", "optimizer", "device", "dtype"):
-        if getattr(request, field) is not None:
-            raise UsageError(
-                f"--{field} means nothing for a saved report", "leave it out, or check a target: model.py"
-            )
+    typed = {
+        **{name: getattr(request, name) is not None for name in _OF_A_TARGET},
+        **{name: getattr(probing, name) != getattr(_DEFAULTS, name) for name in _OF_A_PROBE},
+        "no_curvature": not probing.curvature,
+    }
+    flag = next((name.replace("_", "-") for name, given in typed.items() if given), None)
+    if flag is not None:
+        raise UsageError(
+            f"--{flag} means nothing for a saved report", "leave it out, or check a target: model.py"
+        )

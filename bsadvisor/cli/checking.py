@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -71,12 +72,12 @@ class Checker:
     def _judge(self, name: str | None) -> CheckedTarget:
         request = replace(self.request, target=name)
         if name is not None and is_report(name):
-            beside = Path() if name == "-" else Path(name).parent
+            beside = Path() if _is_piped(name) else Path(name).parent
             asked = replace(request, target=None)
             report = check_report(read_report(name), asked, self.settings, beside)
         else:
             report = self._probe(request)
-        shown = report.target.model if name in (None, "-") else _shown(name)
+        shown = report.target.model if name is None or _is_piped(name) else name
         return CheckedTarget(name=shown, exit_code=self._exit_code(report), report=report, error=None)
 
     def _probe(self, request: TargetRequest) -> Report:
@@ -95,17 +96,22 @@ class Checker:
 
 
 def is_report(name: str) -> bool:
-    """A saved one, or one on stdin; everything else is a target."""
-    return name == "-" or name.lower().endswith(".json")
+    """A saved one, or one that is piped in; everything else is a target."""
+    return _is_piped(name) or name.lower().endswith(".json")
 
 
-def refuse_doubles(names: Sequence[str]) -> None:
-    """Two targets of the same name cannot be told apart in a summary."""
+def _is_piped(name: str) -> bool:
+    """On stdin, or as the shell names what `<(a command)` prints."""
+    return name == "-" or name.startswith("/dev/")
+
+
+def refuse_doubles(names: Sequence[str], remedy: str) -> None:
+    """Two targets of the same name cannot be told apart in a summary, and of two results one would be lost."""
     seen: dict[str, str] = {}
     for name in names:
-        key = name if name == "-" else str(Path(name).resolve())
+        key = name if name == "-" else os.path.realpath(name)  # unlike a Path, it bears links that go round
         if key in seen:
-            raise UsageError(f"{name} is given twice", "give every target once")
+            raise UsageError(f"{name} is given twice", remedy)
         seen[key] = name
 
 

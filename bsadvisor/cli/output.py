@@ -148,7 +148,7 @@ def write_file(path: Path, text: str) -> None:
     temporary = _beside(path)
     try:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path.resolve())
+        temporary.replace(os.path.realpath(path))
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise _unwritable(path, error) from error
@@ -156,7 +156,7 @@ def write_file(path: Path, text: str) -> None:
 
 def _beside(path: Path) -> Path:
     """A name in the same folder, because a file cannot be replaced from another disk."""
-    real = path.resolve()
+    real = Path(os.path.realpath(path))
     return real.with_name(f".{real.name}.{os.getpid()}.part")
 
 

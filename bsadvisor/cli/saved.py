@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,22 +12,29 @@ from bsadvisor.errors import TargetError
 if TYPE_CHECKING:
     from bsadvisor.values import Report
 
+BYTE_ORDER_MARK = "\ufeff"
+
 
 def read_report(name: str) -> Report:
     """The report in a file, or on stdin for `-`."""
     from bsadvisor import report as reports
 
+    shown = "standard input" if name == "-" else name
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-        return reports.from_json(text)
+        return reports.from_json(_text(name))
     except (OSError, UnicodeDecodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise TargetError(f"{name} cannot be read: {problem}", "check the path") from error
+        raise TargetError(f"{shown} cannot be read: {problem}", "check the path") from error
     except reports.ReportError as error:
-        raise TargetError(
-            f"{name} cannot be read as a report: {error}",
-            error.remedy,
-        ) from error
+        raise TargetError(f"{shown} cannot be read as a report: {error}", error.remedy) from error
+
+
+def _text(name: str) -> str:
+    """In any encoding that JSON may have: on Windows, a `>` in the shell may write UTF-16."""
+    if name == "-":
+        return sys.stdin.read().removeprefix(BYTE_ORDER_MARK)
+    written = Path(name).read_bytes()
+    return written.decode(json.detect_encoding(written))
 
 
 def state_beside(path: Path) -> Path:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+LONGEST_NUMBER = 30
+"""Digits that are repeated in an error."""
+
 PROBE_AGAIN = "bsadvisor probe TARGET --output report.json   writes one"
 
 
@@ -85,17 +88,44 @@ def from_json(text: str) -> Report:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+        return json.loads(
+            text,
+            parse_float=_finite,
+            parse_int=_whole,
+            parse_constant=_finite,
+            object_pairs_hook=_without_doubles,
+        )
     except json.JSONDecodeError as problem:
         where = f"line {problem.lineno}, column {problem.colno}"
         raise ReportError(f"not JSON, or cut short: {problem.msg.lower()} at {where}") from None
+    except RecursionError:
+        raise ReportError("not a bsadvisor report: it is nested too deeply") from None
 
 
 def _finite(written: str) -> float:
     number = float(written)
     if not math.isfinite(number):
-        raise ReportError(f"a report holds finite numbers only, not {written}")
+        raise ReportError(f"a report holds finite numbers only, not {_abridged(written)}")
     return number
+
+
+def _whole(written: str) -> int:
+    _finite(written)  # one that no float holds would become infinite in the report
+    return int(written)
+
+
+def _abridged(written: str) -> str:
+    return written if len(written) <= LONGEST_NUMBER else f"{written[:LONGEST_NUMBER]}…"
+
+
+def _without_doubles(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON would take the last of two without a word: a slip of whoever edits a report."""
+    found: dict[str, Any] = {}
+    for key, value in members:
+        if key in found:
+            raise ReportError(f"{_plain(key)} is given twice in one place", "remove one of them")
+        found[key] = value
+    return found
 
 
 def _check_version(data: Any) -> None:
@@ -117,7 +147,7 @@ def _check_version(data: Any) -> None:
 
 def _first_problem(problem: ValidationError) -> str:
     first, *others = problem.errors(include_url=False, include_context=False, include_input=False)
-    where = ".".join(map(str, first["loc"]))
+    where = ".".join(map(str, first["loc"])) or "the text"
     more = f" (and {len(others)} more)" if others else ""
     return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}{more}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,8 @@ def test_a_baseline_is_an_anchor_for_changed_constants(run: Run, folder: Path) -
     run("check", "model.py", "--checkpoint", "last.pt", *QUICK, "--output", "old.json")
     assert reports.from_json(Path("old.json").read_text()).check is not None
     Path("model.py").write_text(MODEL.replace("RATE = 0.1", "RATE = 90"))
-    assert not {found["code"] for found in check(run, "old.json")[1]["findings"]} & {"BSA391", "BSA393"}
+    again = json.loads(run("check", "old.json", "--format", "json").out)
+    assert not {found["code"] for found in again["findings"]} & {"BSA391", "BSA393"}
     code, data = check(run, "model.py", "--checkpoint", "last.pt", "--baseline", "old.json")
     assert (code, broken(data)) == (3, {"learning_rate"})
     (violation,) = data["violations"]
@@ -279,6 +281,14 @@ def test_a_check_is_shown_again_with_its_verdict(run: Run, folder: Path) -> None
         ("a.json --rule max_examples_over_minium=2", "unknown key `check.max_examples_over_minium`"),
         ("a.json --fail-on never", "never"),
         ("a.json --checkpoint last.pt", "--checkpoint means nothing for a saved report"),
+        ("a.json --micro-batch 4", "--micro-batch means nothing for a saved report"),
+        ("a.json --no-curvature", "--no-curvature means nothing for a saved report"),
+        (f"a.json --batch-size 1{'0' * 400}", "--batch-size is beyond all reason"),
+        ("a.json --rule memory=off --rule memory=true", "--rule memory is given twice"),
+        ("a.json --rule max_drift=3", "--rule max_drift: nothing to compare with"),
+        ("a.json --rule max_examples_over_minimum=2024-99-99", "not a value"),
+        (f"a.json --rule max_examples_over_minimum=1{'0' * 5000}", "not a value"),
+        (f"a.json --rule escape_steps={'[' * 5000}", "not a value"),
         ("a.json --config gone.yaml", "gone.yaml cannot be read"),
         ("model.py --time-budget nan", "--time-budget nan is not above 0"),
         (
@@ -318,3 +328,141 @@ def test_an_interrupt_ends_the_check_with_what_was_judged_by_then(
     finished = run("check", "model.py", "a.json", "--format", "json")
     assert finished.code == 130
     assert reports.from_json(finished.out) == judged
+
+
+# --- what a newcomer tried -----------------------------------------------------------------------
+
+
+def test_a_probe_is_judged_through_a_process_substitution(run: Run, spawn: Run, tmp_path: Path) -> None:
+    (tmp_path / "saved").write_text(reports.to_json(contract_report()), encoding="utf-8")
+    finished = spawn("bsadvisor check <(cat saved) --batch-size 4096 --format json")
+    assert (finished.code, json.loads(finished.out)["verdict"]) == (3, "fail")
+    assert "demo/model.py" in spawn("cat saved | bsadvisor check /dev/stdin").out
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.replace("\n", "\r\n").encode(),
+    ],
+    ids=["a byte order mark", "UTF-16", "CRLF"],
+)
+def test_a_report_is_read_as_a_windows_shell_saved_it(
+    run: Run, folder: Path, written: Callable[[str], bytes]
+) -> None:
+    Path("a.json").write_bytes(written(reports.to_json(contract_report())))
+    assert run("check", "a.json", "--batch-size", "32").code == 0
+
+
+def test_a_report_through_a_pipe_may_begin_with_a_byte_order_mark(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeff" + reports.to_json(contract_report())))
+    assert run("check", "-", "--batch-size", "32").code == 0
+
+
+@pytest.mark.parametrize(
+    ("damaged", "problem"),
+    [
+        (
+            lambda text: text.replace('"batch_size": 32', f'"batch_size": 1{"0" * 5000}', 1),
+            "finite numbers only, not 100000000000000000000000000000…",
+        ),
+        (
+            lambda text: text.replace('"batch_size": 32', f'"batch_size": 1{"0" * 400}', 1),
+            "finite numbers only",
+        ),
+        (lambda text: "[" * 100_000, "nested too deeply"),
+        (lambda text: f'{{"schema_version": 1, "a": {"[" * 3000}{"]" * 3000}}}', "nested too deeply"),
+        (
+            lambda text: text.replace('"batch_size": 32', '"batch_size": 32, "batch_size": 64', 1),
+            '"batch_size" is given twice',
+        ),
+        (lambda text: text.replace("demo/model.py", "\\ud800", 1), "as a report: the text: invalid JSON"),
+    ],
+    ids=["5,000 digits", "400 digits", "brackets", "brackets inside", "a key twice", "half a character"],
+)
+def test_a_report_that_no_one_wrote_is_refused(
+    run: Run, folder: Path, damaged: Callable[[str], str], problem: str
+) -> None:
+    Path("a.json").write_text(damaged(reports.to_json(contract_report())))
+    finished = run("check", "a.json")
+    assert (finished.code, finished.out) == (4, "")
+    told, remedy = finished.err.splitlines()
+    assert problem in told and len(told) < 200
+    assert remedy.startswith("  try: ")
+
+
+def test_a_link_that_goes_round_is_no_bug_of_ours(run: Run, folder: Path) -> None:
+    Path("round.json").symlink_to("round.json")
+    finished = run("check", "round.json")
+    assert (finished.code, len(finished.err.splitlines())) == (4, 2)
+    save(contract_report(), "a.json")
+    Path("out.json").symlink_to("out.json")
+    assert run("check", "a.json", "--batch-size", "32", "--output", "out.json").code in (0, 4)
+
+
+@pytest.mark.parametrize("name", ["saved", "bsadvisor.yaml"])
+def test_a_file_that_is_neither_model_nor_report_is_told_what_there_is(
+    run: Run, folder: Path, name: str
+) -> None:
+    Path(name).write_text("batch_size: 3\n")
+    finished = run("check", name)
+    assert (finished.code, finished.out) == (4, "")
+    assert "settings are --config FILE.yaml, and a saved report is a FILE.json" in finished.err
+
+
+@pytest.mark.parametrize("again", ["out.json", "./out.json"])
+def test_two_results_in_one_file_are_wrong_usage(run: Run, folder: Path, again: str) -> None:
+    save(contract_report(), "a.json")
+    finished = run("check", "a.json", "--output", "out.json", "--also", again)
+    assert (finished.code, Path("out.json").exists()) == (2, False)
+    assert finished.err == "error: out.json is given twice\n  try: give every file once\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("batch_size: 2024-99-99\n", "bsadvisor.yaml: not YAML"),
+        ("batch_size: 0b_\n", "bsadvisor.yaml: not YAML"),
+        (f"batch_size: 1{'0' * 5000}\n", "bsadvisor.yaml: not YAML"),
+        (f"batch_size: 1{'0' * 400}\n", "should be less than or equal to 1000000000000"),
+        ("check: {max_examples_over_minimum: 1}\n", "should be greater than 1, not 1"),
+        ("check: {max_steps_over_minimum: 0.5}\n", "should be greater than 1, not 0.5"),
+        ("check: {max_drift: 1}\n", "should be greater than 1, not 1"),
+    ],
+)
+def test_settings_that_are_none_are_told_in_two_lines(
+    run: Run, folder: Path, settings: str, problem: str
+) -> None:
+    save(contract_report(), "a.json")
+    Path("bsadvisor.yaml").write_text(settings)
+    finished = run("check", "a.json")
+    assert (finished.code, finished.out) == (2, "")
+    told, _ = finished.err.splitlines()
+    assert problem in told and len(told) < 200
+
+
+def test_a_section_whose_lines_are_all_commented_out_is_the_default(run: Run, folder: Path) -> None:
+    save(contract_report(), "a.json")
+    Path("bsadvisor.yaml").write_text("check:\n  # memory: off\n")
+    assert run("check", "a.json", "--batch-size", "32").code == 0
+
+
+@pytest.mark.parametrize("charset", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("format", ["junit", "github", "markdown"])
+def test_what_machines_read_is_whole_on_a_stream_that_is_not_utf_8(
+    spawn: Run, tmp_path: Path, charset: str, format: str
+) -> None:
+    (tmp_path / "é.json").write_text(reports.to_json(contract_report()), encoding="utf-8")
+    command = f"PYTHONIOENCODING={charset} bsadvisor check é.json --batch-size 64 --lr 1 --format {format}"
+    finished = spawn(f"{command} | iconv -f latin1 -t utf-8")
+    assert finished.code == 3
+    assert "\\u" not in finished.out
+    if format == "junit":
+        (suite,) = ElementTree.fromstring(spawn(command).out)
+        assert suite.get("name") == "é.json"
+    else:
+        assert "lr = 1" in finished.out
