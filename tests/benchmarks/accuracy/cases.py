@@ -99,7 +99,7 @@ def _folder() -> Path:
     return Path(os.environ.get("BSADVISOR_DATA", "/nowhere"))
 
 
-def _mnist() -> Rows:
+def mnist() -> Rows:
     """10,000 images, pooled to 14 x 14."""
     with gzip.open(_folder() / "t10k-images-idx3-ubyte.gz") as file:
         pixels = torch.frombuffer(bytearray(file.read()[16:]), dtype=torch.uint8)
@@ -148,7 +148,7 @@ def _mlp(*widths: int, activation: type[nn.Module] = nn.ReLU) -> Callable[[], nn
     return build
 
 
-def _conv_net(side: int, channels: int) -> Callable[[], nn.Module]:
+def conv_net(side: int, channels: int) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         return nn.Sequential(
             *(nn.Unflatten(1, (1, side, side)), nn.Conv2d(1, channels, 3, padding=1), nn.ReLU()),
@@ -220,7 +220,7 @@ CASES = (
     Case(
         name="convnet-digits-momentum-early",
         split="design",
-        model=_conv_net(8, 8),
+        model=conv_net(8, 8),
         data=digits,
         optimizer="momentum",
         learning_rate=0.05,
@@ -241,7 +241,7 @@ CASES = (
         name="softmax-mnist-sgd-early",
         split="test",
         model=_softmax(196),
-        data=_mnist,
+        data=mnist,
         optimizer="sgd",
         learning_rate=0.7,
         steps=50,
@@ -261,7 +261,7 @@ CASES = (
         name="mlp-mnist-adamw-early",
         split="test",
         model=_mlp(196, 48, 10),
-        data=_mnist,
+        data=mnist,
         optimizer="adamw",
         learning_rate=5e-3,
         steps=60,
@@ -281,7 +281,7 @@ CASES = (
     Case(
         name="convnet-digits-adamw-mid",
         split="test",
-        model=_conv_net(8, 12),
+        model=conv_net(8, 12),
         data=digits,
         optimizer="adamw",
         learning_rate=1e-2,
@@ -291,8 +291,8 @@ CASES = (
     Case(
         name="convnet-mnist-nesterov-early",
         split="sealed",
-        model=_conv_net(14, 6),
-        data=_mnist,
+        model=conv_net(14, 6),
+        data=mnist,
         optimizer="nesterov",
         learning_rate=0.04,
         steps=40,
@@ -343,7 +343,7 @@ CASES = (
         name="softmax-mnist-adamw-mid",
         split="sealed",
         model=_softmax(196),
-        data=_mnist,
+        data=mnist,
         optimizer="adamw",
         learning_rate=1e-2,
         steps=60,
@@ -365,7 +365,7 @@ CASES = (
         name="mlp-mnist-sgd-mid",
         split="sealed",
         model=_mlp(196, 32, 10, activation=nn.Tanh),
-        data=_mnist,
+        data=mnist,
         optimizer="sgd",
         learning_rate=0.4,
         steps=200,
@@ -375,7 +375,7 @@ CASES = (
         name="mlp-mnist-momentum-early",
         split="sealed",
         model=_mlp(196, 64, 32, 10),
-        data=_mnist,
+        data=mnist,
         optimizer="momentum",
         learning_rate=0.05,
         steps=60,
@@ -405,7 +405,7 @@ CASES = (
     Case(
         name="convnet-digits-sgd-mid",
         split="sealed",
-        model=_conv_net(8, 6),
+        model=conv_net(8, 6),
         data=digits,
         optimizer="sgd",
         learning_rate=0.3,
@@ -457,7 +457,7 @@ CASES = (
         name="softmax-mnist-momentum-mid",
         split="fresh",
         model=_softmax(196),
-        data=_mnist,
+        data=mnist,
         optimizer="momentum",
         learning_rate=0.05,
         steps=150,
@@ -488,7 +488,7 @@ CASES = (
         name="mlp-mnist-adamw-mid",
         split="fresh",
         model=_mlp(196, 32, 10),
-        data=_mnist,
+        data=mnist,
         optimizer="adamw",
         learning_rate=1e-3,
         steps=150,
@@ -509,7 +509,7 @@ CASES = (
     Case(
         name="convnet-digits-nesterov-mid",
         split="fresh",
-        model=_conv_net(8, 6),
+        model=conv_net(8, 6),
         data=digits,
         optimizer="nesterov",
         learning_rate=0.02,
@@ -519,8 +519,8 @@ CASES = (
     Case(
         name="convnet-mnist-sgd-early",
         split="fresh",
-        model=_conv_net(14, 4),
-        data=_mnist,
+        model=conv_net(14, 4),
+        data=mnist,
         optimizer="sgd",
         learning_rate=0.2,
         steps=60,

@@ -31,8 +31,8 @@ from bsadvisor.settings import ProbeSettings, TargetRequest
 from bsadvisor.theory.annealing import Slope
 from bsadvisor.theory.scaling import SATURATING_POWER, Family, saturating_power
 from bsadvisor.values import RampStage, TrackReport
-from tests.benchmarks.accuracy.cases import Case, case_named
-from tests.benchmarks.track.cases import STEPS, TEST, Seen, Stage, train
+from tests.benchmarks.accuracy.cases import Case
+from tests.benchmarks.track.cases import FRESH, STEPS, TEST, Seen, Stage, case_named, train
 
 RESULTS = Path(__file__).parents[1] / "results" / "track.json"
 
@@ -178,7 +178,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--only", nargs="*", default=TEST)
+    parser.add_argument("--only", nargs="*", default=[*TEST, *FRESH])
     parser.add_argument("--write", action="store_true", help="store the rows beside the other results")
     arguments = parser.parse_args()
     for name in arguments.only:
@@ -192,7 +192,7 @@ def _store(row: dict[str, Any]) -> None:
     """In the place of the case's former row."""
     rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
     by_case = {known["case"]: known for known in [*rows, row]}
-    kept = [by_case[name] for name in TEST if name in by_case]
+    kept = [by_case[name] for name in (*TEST, *FRESH) if name in by_case]
     stored = {"torch": torch.__version__, "rows": kept}
     RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 

@@ -6,8 +6,8 @@ import os
 
 from torch.utils.data import TensorDataset
 
-from tests.benchmarks.accuracy.cases import case_named, loss_of
-from tests.benchmarks.track.cases import rows
+from tests.benchmarks.accuracy.cases import loss_of
+from tests.benchmarks.track.cases import case_named, rows
 
 _CASE = case_named(os.environ.get("BSADVISOR_CASE", "softmax-noisy-digits-momentum-early"))
 _TRAINING, _HELDOUT = rows(_CASE)
