@@ -984,6 +984,30 @@ class TrackedCheckpoint:
     seconds: float
 
 
+LossSource = Literal["heldout", "train"]
+"""Examples that a loss is of."""
+
+NoiseSource = Literal["averaged_weights", "gradients"]
+"""`averaged_weights`: measured, by what the loss falls by at the mean of several checkpoints' weights;
+`gradients`: predicted, from the noise of the last checkpoint's gradients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightAverage:
+    """The run's last checkpoints, and their weights averaged: most of the noise in the weights averages away."""
+
+    checkpoints: int
+    from_step: int
+    """Of the first of them."""
+    loss: float
+    """At the average of their weights."""
+    mean_loss: float
+    """Of these checkpoints, on the same examples."""
+    loss_of: LossSource
+    mode: Literal["eval", "train"]
+    """Of the model: `train` with BatchNorm, whose running statistics are not those of the averaged weights."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseTrend:
     """The noise scale as a power law of steps or of the loss, over all checkpoints."""
@@ -1031,9 +1055,12 @@ class RampSummary:
     mean_batch_size: float
     """Examples over steps."""
     noise_loss: float
-    """How much of the loss at the end is noise in the weights, without the ramp: predicted."""
+    """How much of the loss at the end is noise in the weights, without the ramp."""
+    noise_from: NoiseSource
+    loss_of: LossSource
+    """Whose loss, here and below."""
     loss_change: Estimate
-    """Of the training loss at the end, against the batch size in use throughout: predicted."""
+    """Of the loss at the end, against the batch size in use throughout: predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1060,6 +1087,8 @@ class TrackReport:
     seconds: float
     checkpoints: tuple[TrackedCheckpoint, ...]
     """In the order of their steps."""
+    weight_average: WeightAverage | None
+    """None where too few checkpoints are of the second half of the run, or steps are not known."""
     trends: tuple[NoiseTrend, ...]
     ramp: tuple[RampStage, ...]
     """For a run of the same number of examples; empty where none is advised."""

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from bsadvisor.advise.pairs import PairInUse, betas_at
 from bsadvisor.advise.update_rule import update_rule
 from bsadvisor.theory import annealing
-from bsadvisor.values import Estimate, NoiseTrend, RampStage, RampSummary, TrackedCheckpoint
+from bsadvisor.values import (
+    Estimate,
+    LossSource,
+    NoiseSource,
+    NoiseTrend,
+    RampStage,
+    RampSummary,
+    TrackedCheckpoint,
+    WeightAverage,
+)
 
 MOST_DOUBLINGS = 3
 """Beyond, hardly any of the run is left."""
@@ -43,7 +52,13 @@ class Run:
     pair: PairInUse
     checkpoints: Sequence[TrackedCheckpoint]
     trends: Sequence[NoiseTrend]
+    weight_average: WeightAverage | None
     dataset_size: int | None
+
+    @property
+    def loss_of(self) -> LossSource:
+        """What a ramp is judged by: the held-out loss where every checkpoint has one."""
+        return "heldout" if all(one.heldout_loss for one in self.checkpoints) else "train"
 
     @property
     def last_step(self) -> int | None:
@@ -77,15 +92,16 @@ def advise_ramp(run: Run) -> Ramp:
     most = _most_doublings(base, run.dataset_size)
     if not most:
         return Ramp(reason="the data set holds no batch twice as large")
-    noise, slope = _noise_loss(run), _slope(run)
+    slope = _slope(run)
+    noise = _noise(run, slope) if slope else None
     if noise is None or slope is None:
         return Ramp(reason="learning rate or losses are not known well enough to tell what a ramp is worth")
+    worth = Worth(noise=noise, noise_from=_noise_from(run), slope=slope, loss_of=run.loss_of)
     ramps = (
-        ramp_with(run.pair, base, base * last_step, doublings, noise, slope)
-        for doublings in range(1, most + 1)
+        ramp_with(run.pair, base, base * last_step, doublings, worth) for doublings in range(1, most + 1)
     )
     best = min(ramps, key=_change)
-    return best if _change(best) < 0 else Ramp(summary=best.summary, reason=_why_not(noise, slope))
+    return best if _change(best) < 0 else Ramp(summary=best.summary, reason=_why_not(best))
 
 
 def _most_doublings(base: int, dataset_size: int | None) -> int:
@@ -98,20 +114,34 @@ def _most_doublings(base: int, dataset_size: int | None) -> int:
     )
 
 
-def _noise_loss(run: Run) -> float | None:
-    """Noise's share of the loss at the end, by the last checkpoint's gradients."""
+def _slope(run: Run) -> annealing.Slope | None:
+    losses = [
+        (one.step, one.heldout_loss if run.loss_of == "heldout" else one.loss) for one in run.checkpoints
+    ]
+    known = [(step, loss.value) for step, loss in losses if loss and loss.value]
+    return annealing.loss_slope(
+        [step for step, _ in known], [loss for _, loss in known], confidence=CONFIDENCE
+    )
+
+
+def _noise_from(run: Run) -> NoiseSource:
+    """As measured, where it was: of the same examples as the slope."""
+    averaged = run.weight_average
+    return "averaged_weights" if averaged and averaged.loss_of == run.loss_of else "gradients"
+
+
+def _noise(run: Run, slope: annealing.Slope) -> annealing.Noise | None:
+    """Noise's share of the loss at the end."""
+    averaged = run.weight_average
+    if averaged is not None and _noise_from(run) == "averaged_weights":
+        return annealing.averaged_noise_loss(
+            averaged.mean_loss, averaged.loss, averaged.checkpoints, slope.scatter
+        )
     rate, variance = run.pair.learning_rate, run.checkpoints[-1].update_variance
     rule = update_rule(run.pair.optimizer)
     if rate is None or variance is None or rule is None:
         return None
-    return annealing.noise_loss(variance, rate, rule.amplification)
-
-
-def _slope(run: Run) -> annealing.Slope | None:
-    known = [(one.step, one.loss.value) for one in run.checkpoints if one.loss and one.loss.value]
-    return annealing.loss_slope(
-        [step for step, _ in known], [loss for _, loss in known], confidence=CONFIDENCE
-    )
+    return annealing.Noise(value=annealing.noise_loss(variance, rate, rule.amplification))
 
 
 def _change(ramp: Ramp) -> float:
@@ -120,8 +150,9 @@ def _change(ramp: Ramp) -> float:
     return ramp.summary.loss_change.high
 
 
-def _why_not(noise: float, slope: annealing.Slope) -> str:
-    if slope.high <= 0 or noise < slope.value:
+def _why_not(best: Ramp) -> str:
+    assert best.summary is not None and best.summary.loss_change.low is not None
+    if best.summary.loss_change.low >= 0:
         return "the run is held up more by its number of steps than by noise"
     return "it cannot be told whether it would end lower"
 
@@ -129,17 +160,26 @@ def _why_not(noise: float, slope: annealing.Slope) -> str:
 # --- the ramp -----------------------------------------------------------------------------------
 
 
-def ramp_with(
-    pair: PairInUse, base: int, examples: int, doublings: int, noise: float, slope: annealing.Slope
-) -> Ramp:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """What less noise and fewer steps do to the loss."""
+
+    noise: annealing.Noise
+    noise_from: NoiseSource
+    slope: annealing.Slope
+    loss_of: LossSource
+
+
+def ramp_with(pair: PairInUse, base: int, examples: int, doublings: int, worth: Worth) -> Ramp:
     """A ramp of so many doublings, with what it is expected to be worth."""
     stages = _stages(pair, base, examples, doublings)
     steps = _steps(stages, examples)
-    left = noise_factor(2.0**doublings, pair)
-    progress = _progress(stages, examples, pair) / (examples / base)
-    value, low, high = (
-        annealing.loss_change(noise, fall, noise_left=left, progress_left=progress)
-        for fall in (slope.value, slope.low, slope.high)
+    value, low, high = annealing.loss_change(
+        worth.noise,
+        worth.slope,
+        noise_left=noise_factor(2.0**doublings, pair),
+        progress_left=_progress(stages, examples, pair) / (examples / base),
+        confidence=CONFIDENCE,
     )
     return Ramp(
         stages=stages,
@@ -148,7 +188,9 @@ def ramp_with(
             steps=steps,
             steps_now=math.ceil(examples / base),
             mean_batch_size=examples / steps,
-            noise_loss=noise,
+            noise_loss=worth.noise.value,
+            noise_from=worth.noise_from,
+            loss_of=worth.loss_of,
             loss_change=Estimate(value=value, low=low, high=high, confidence=CONFIDENCE),
         ),
         reason="part of the loss is noise that larger batches late in the run average away",

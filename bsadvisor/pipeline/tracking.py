@@ -5,24 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from bsadvisor import __version__
 from bsadvisor.advise.pairs import PairInUse
 from bsadvisor.advise.ramp import Ramp, Run, advise_ramp
 from bsadvisor.advise.track_remarks import about_probes, about_run, measure_again
 from bsadvisor.advise.trend import find_trends
+from bsadvisor.measure.heldout_loss import MeanLoss
 from bsadvisor.pipeline import Probed, StopSignal, probe_target
+from bsadvisor.pipeline.late_weights import Judge, LateWeights
 from bsadvisor.settings import ProbeSettings, TargetRequest
 from bsadvisor.target.survey import Survey, Surveyed, survey
 from bsadvisor.values import (
     SCHEMA_VERSION,
     Estimate,
+    LossSource,
     NoiseTrend,
     Progress,
     ProgressCallback,
     Report,
     TrackedCheckpoint,
     TrackReport,
+    WeightAverage,
 )
 
 
@@ -34,6 +39,8 @@ class _Probed:
     report: Report
     loss: Estimate | None
     heldout_loss: Estimate | None
+    average: WeightAverage | None
+    """Of the run's last checkpoints, at the very last."""
 
 
 def track(
@@ -76,7 +83,7 @@ def _probe_each(
     stop: StopSignal,
 ) -> Iterator[_Probed]:
     """One after the other, each with its share of the time that is left."""
-    total = len(found.checkpoints)
+    total, late = len(found.checkpoints), LateWeights(found)
     for index, surveyed in enumerate(found.checkpoints):
         if stop.requested:
             return
@@ -95,39 +102,26 @@ def _probe_each(
             )
         except KeyboardInterrupt:
             return
-        yield _judged(surveyed, probed, settings)
+        yield _judged(surveyed, probed, settings, late)
 
 
-def _judged(surveyed: Surveyed, probed: Probed, settings: ProbeSettings) -> _Probed:
-    """With its loss on training and on held-out examples, the same ones for every checkpoint."""
-    from bsadvisor.measure.heldout_loss import JudgedOn, heldout_sampler, mean_loss
-    from bsadvisor.measure.sampler import Sampler
-
-    target, report, facts = probed.target, probed.report, probed.assumptions
-
-    def loss_on(sampler: Sampler) -> Estimate | None:
-        on = JudgedOn(
-            sampler=sampler,
-            micro_batch=report.probe.micro_batch_size,
-            confidence=settings.confidence,
-            seed=settings.seed,
-            reduction=facts.loss_reduction,
-            couples=facts.coupling != "none",
-        )
-        found = mean_loss(target, on)
-        return found.loss if found else None
-
-    if target.data.size is None:  # a stream is spent by now
-        loss = report.local.loss if report.local else None
-    else:
-        loss = loss_on(Sampler(target.data, seed=settings.seed))
-    held = target.heldout
+def _judged(surveyed: Surveyed, probed: Probed, settings: ProbeSettings, late: LateWeights) -> _Probed:
+    """With its losses; the last of the run with that of the averaged weights."""
+    judge = Judge(probed=probed, settings=settings)
+    losses = {of: judge.loss(of) for of in get_args(LossSource)}
+    late.take(surveyed.path, judge, known=losses[judge.loss_of])
+    local = probed.report.local
     return _Probed(
         surveyed=surveyed,
-        report=report,
-        loss=loss,
-        heldout_loss=loss_on(heldout_sampler(held.source, seed=settings.seed)) if held else None,
+        report=probed.report,
+        loss=_estimate(losses["train"]) or (local.loss if local else None),
+        heldout_loss=_estimate(losses["heldout"]),
+        average=late.average(judge),
     )
+
+
+def _estimate(found: MeanLoss | None) -> Estimate | None:
+    return found.loss if found else None
 
 
 def _report(
@@ -145,6 +139,7 @@ def _report(
         seed=settings.seed,
         seconds=seconds,
         checkpoints=checkpoints,
+        weight_average=last.average,
         trends=trends,
         ramp=ramp.stages,
         ramp_reason=ramp.reason,
@@ -186,6 +181,11 @@ def _ramp(last: _Probed, checkpoints: Sequence[TrackedCheckpoint], trends: Seque
     pair = PairInUse(
         batch_size=about.batch_size, learning_rate=about.learning_rate, optimizer=about.optimizer_details
     )
-    return advise_ramp(
-        Run(pair=pair, checkpoints=checkpoints, trends=trends, dataset_size=about.dataset_size)
+    run = Run(
+        pair=pair,
+        checkpoints=checkpoints,
+        trends=trends,
+        weight_average=last.average,
+        dataset_size=about.dataset_size,
     )
+    return advise_ramp(run)

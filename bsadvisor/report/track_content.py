@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bsadvisor.report import content, numbers
-from bsadvisor.values import Estimate, NoiseTrend, TrackReport
+from bsadvisor.values import Estimate, NoiseTrend, RampSummary, TrackReport, WeightAverage
 
 _GEOMETRY = {"simple": "B_simple", "preconditioned": "B_simple in the optimizer's geometry"}
+
+_LOSSES = {"heldout": "held-out loss", "train": "training loss"}
 
 _STEPS_FROM = {
     "checkpoint": "steps as the checkpoints have them",
@@ -123,14 +125,9 @@ def facts(found: TrackReport) -> Iterator[content.Fact]:
     """Trends, when to look again, and how it was measured."""
     summary = found.ramp_summary
     if summary is not None:
-        change, level = summary.loss_change, numbers.percent(summary.loss_change.confidence)
-        yield content.Fact(
-            label="worth of a ramp",
-            lines=(
-                f"loss {numbers.interval(change)} at the end ({level}), predicted",
-                f"noise in the weights is {numbers.significant(summary.noise_loss)} of the loss, predicted",
-            ),
-        )
+        yield content.Fact(label="worth of a ramp", lines=tuple(_worth(summary)))
+    if found.weight_average is not None:
+        yield content.Fact(label="weights", lines=tuple(_averaged(found.weight_average)))
     for trend in found.trends:
         yield content.Fact(label=f"against {trend.against}", lines=tuple(_trend(trend)))
     again = found.measure_again
@@ -150,6 +147,20 @@ def facts(found: TrackReport) -> Iterator[content.Fact]:
             _STEPS_FROM[found.checkpoints[0].step_from],
         ),
     )
+
+
+def _worth(summary: RampSummary) -> Iterator[str]:
+    level = numbers.percent(summary.loss_change.confidence)
+    yield f"{_LOSSES[summary.loss_of]} {numbers.interval(summary.loss_change)} at the end ({level}), predicted"
+    how = "by averaging them" if summary.noise_from == "averaged_weights" else "by the gradients"
+    yield f"noise in the weights is {numbers.significant(summary.noise_loss)} of it, {how}"
+
+
+def _averaged(average: WeightAverage) -> Iterator[str]:
+    """What the user may want to use in place of the last checkpoint."""
+    at, each = (numbers.significant(loss, 3) for loss in (average.loss, average.mean_loss))
+    yield f"{_LOSSES[average.loss_of]} {at} with those of the last {average.checkpoints} averaged"
+    yield f"{each} as they are, on average"
 
 
 def _trend(trend: NoiseTrend) -> Iterator[str]:

@@ -59,7 +59,7 @@ def a_run(
     )
     pair = PairInUse(batch_size=batch_size, learning_rate=rate, optimizer=optimizer)
     trends = find_trends(checkpoints, confidence=0.95)
-    return Run(pair=pair, checkpoints=checkpoints, trends=trends, dataset_size=50_000)
+    return Run(pair=pair, checkpoints=checkpoints, trends=trends, weight_average=None, dataset_size=50_000)
 
 
 def test_where_noise_is_much_of_the_loss_a_ramp_is_advised_late_in_the_run() -> None:
@@ -131,6 +131,7 @@ def test_without_steps_there_is_no_ramp() -> None:
         pair=run.pair,
         checkpoints=ordered,
         trends=find_trends(ordered, confidence=0.95),
+        weight_average=None,
         dataset_size=None,
     )
     assert "steps" in advise_ramp(lost).reason

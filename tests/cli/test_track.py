@@ -30,7 +30,7 @@ def optimizer(parameters):
     return torch.optim.SGD(parameters, lr=LEARNING_RATE)
 """
 
-SAVED_AT = (10, 20, 40, 100, 250, 500, 750, 1000)
+SAVED_AT = (10, 20, 40, *range(100, 1001, 100))
 
 
 @pytest.fixture(scope="module")

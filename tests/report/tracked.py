@@ -8,7 +8,7 @@ from bsadvisor.advise.pairs import PairInUse
 from bsadvisor.advise.ramp import Run, advise_ramp
 from bsadvisor.advise.track_remarks import about_run, measure_again
 from bsadvisor.advise.trend import find_trends
-from bsadvisor.values import Estimate, TrackedCheckpoint, TrackReport
+from bsadvisor.values import Estimate, TrackedCheckpoint, TrackReport, WeightAverage
 from tests.report.sample import UNRESOLVED, contract_report
 
 STEPS = (100, 200, 400, 600, 800, 1000)
@@ -34,7 +34,7 @@ def _checkpoint(step: int, scatter: float, variance: float) -> TrackedCheckpoint
     )
 
 
-def _tracked(variance: float) -> TrackReport:
+def _tracked(variance: float, average: WeightAverage | None = None) -> TrackReport:
     checkpoints = tuple(_checkpoint(*one, variance) for one in zip(STEPS, SCATTER, strict=True))
     target = replace(contract_report().target, checkpoint="runs/step-1000.pt")
     trends = find_trends(checkpoints, confidence=0.95)
@@ -43,7 +43,7 @@ def _tracked(variance: float) -> TrackReport:
         learning_rate=target.learning_rate,
         optimizer=target.optimizer_details,
     )
-    run = Run(pair=pair, checkpoints=checkpoints, trends=trends, dataset_size=60_000)
+    run = Run(pair=pair, checkpoints=checkpoints, trends=trends, weight_average=average, dataset_size=60_000)
     ramp = advise_ramp(run)
     return TrackReport(
         schema_version=1,
@@ -53,6 +53,7 @@ def _tracked(variance: float) -> TrackReport:
         seed=0,
         seconds=9.3,
         checkpoints=checkpoints,
+        weight_average=average,
         trends=trends,
         ramp=ramp.stages,
         ramp_reason=ramp.reason,
@@ -64,7 +65,10 @@ def _tracked(variance: float) -> TrackReport:
 
 def track_ramp() -> TrackReport:
     """Much of the loss is noise."""
-    return _tracked(variance=1.6e-3)
+    average = WeightAverage(
+        checkpoints=3, from_step=600, loss=0.55, mean_loss=0.72, loss_of="heldout", mode="eval"
+    )
+    return _tracked(variance=1.6e-3, average=average)
 
 
 def track_none() -> TrackReport:

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from bsadvisor.theory.annealing import loss_change, loss_slope, noise_loss
+from bsadvisor.theory.annealing import (
+    Noise,
+    Slope,
+    averaged_noise_loss,
+    loss_change,
+    loss_slope,
+    noise_loss,
+)
 
 CURVATURES = np.array([0.2, 0.5, 1.0, 2.0])
 
@@ -58,8 +65,54 @@ def test_no_slope_is_read_off_two_points() -> None:
     assert loss_slope([], [], confidence=0.8) is None
 
 
-def test_a_ramp_pays_where_noise_outweighs_the_steps_it_costs() -> None:
-    assert loss_change(0.1, 0.1, noise_left=0.25, progress_left=0.69) < 0
-    assert loss_change(0.01, 0.1, noise_left=0.25, progress_left=0.69) > 0
-    assert loss_change(0.1, 0.0, noise_left=0.25, progress_left=0.5) == pytest.approx(-0.075)
-    assert loss_change(0.0, 1.0, noise_left=1.0, progress_left=math.exp(-1)) == pytest.approx(1.0)
+def flat(fall: float, reach: float = 0.0) -> Slope:
+    return Slope(value=fall, low=fall - reach, high=fall + reach, scatter=0.0)
+
+
+def change(noise: Noise, slope: Slope, *, noise_left: float, progress_left: float) -> tuple[float, ...]:
+    return loss_change(noise, slope, noise_left=noise_left, progress_left=progress_left, confidence=0.8)
+
+
+@pytest.mark.parametrize(
+    ("noise", "fall", "left", "progress", "expected"),
+    [
+        (0.1, 0.1, 0.25, 0.69, -0.0379),
+        (0.01, 0.1, 0.25, 0.69, 0.0296),
+        (0.1, 0.0, 0.25, 0.5, -0.075),
+        (0.0, 1.0, 1.0, math.exp(-1), 1.0),
+    ],
+)
+def test_a_ramp_pays_where_noise_outweighs_the_steps_it_costs(
+    noise: float, fall: float, left: float, progress: float, expected: float
+) -> None:
+    ends = change(Noise(value=noise), flat(fall), noise_left=left, progress_left=progress)
+    assert ends == pytest.approx((expected,) * 3, abs=1e-4)
+
+
+def test_the_errors_of_noise_and_slope_add_as_independent_ones() -> None:
+    value, low, high = change(
+        Noise(value=0.1, error=0.04 / 0.5 / 1.2816),
+        flat(0.1, 0.03),
+        noise_left=0.5,
+        progress_left=math.exp(-1),
+    )
+    assert (value - low, high - value) == pytest.approx((0.05, 0.05), rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_noise_is_measured_by_averaging_weights_with_its_standard_error(count: int) -> None:
+    """Settled runs on the quadratic: their late iterates, far enough apart, and the loss at their mean."""
+    random = np.random.default_rng(0)
+    noise = 0.05 * VARIANCES.sum() / (4 * 4)
+    spread = np.sqrt(0.05 * VARIANCES / (2 * 4) / CURVATURES)
+    weights = random.standard_normal((20_000, count, 4)) * spread
+    losses = 0.5 * (CURVATURES * weights**2).sum(-1)
+    at_mean = 0.5 * (CURVATURES * weights.mean(1) ** 2).sum(-1)
+    scatter = float(losses.std())
+    found = [
+        averaged_noise_loss(float(mean), float(at), count, scatter)
+        for mean, at in zip(losses.mean(1), at_mean, strict=True)
+    ]
+    values = [one.value for one in found]
+    assert np.mean(values) == pytest.approx(noise, rel=0.02)
+    assert np.std(values) == pytest.approx(found[0].error, rel=0.03)

@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from bsadvisor.advise.pairs import PairInUse
-from bsadvisor.advise.ramp import ramp_with
+from bsadvisor.advise.ramp import Worth, ramp_with
 from bsadvisor.pipeline import StopSignal
 from bsadvisor.pipeline.tracking import track
 from bsadvisor.settings import ProbeSettings, TargetRequest
-from bsadvisor.theory.annealing import Slope
+from bsadvisor.theory.annealing import Noise, Slope
 from bsadvisor.theory.scaling import SATURATING_POWER, Family, saturating_power
 from bsadvisor.values import RampStage, TrackReport
 from tests.benchmarks.accuracy.cases import Case
@@ -91,8 +91,9 @@ def _stages(tracked: TrackReport, case: Case, examples: int) -> tuple[RampStage,
     pair = PairInUse(
         batch_size=case.batch_size, learning_rate=case.learning_rate, optimizer=about.optimizer_details
     )
-    nothing = Slope(value=0.0, low=0.0, high=0.0)
-    return ramp_with(pair, case.batch_size, examples, 2, 0.0, nothing).stages
+    flat = Slope(value=0.0, low=0.0, high=0.0, scatter=0.0)
+    nothing = Worth(noise=Noise(value=0.0), noise_from="gradients", slope=flat, loss_of="heldout")
+    return ramp_with(pair, case.batch_size, examples, 2, nothing).stages
 
 
 def _steps(ramp: Sequence[RampStage], examples: int) -> int:
