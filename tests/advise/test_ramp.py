@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from bsadvisor.advise.pairs import PairInUse
 from bsadvisor.advise.ramp import Ramp, Run, advise_ramp, noise_factor
 from bsadvisor.advise.track_remarks import about_run, measure_again
 from bsadvisor.advise.trend import find_trends
-from bsadvisor.values import Estimate, OptimizerDetails, TrackedCheckpoint
+from bsadvisor.values import Estimate, LossSource, OptimizerDetails, TrackedCheckpoint, WeightAverage
 
 SGD = OptimizerDetails(family="sgd", momentum=0.0)
 
@@ -101,6 +102,68 @@ def test_the_same_noise_by_decaying_instead_is_given_with_every_stage() -> None:
 def test_adam_keeps_its_second_moment_over_as_many_examples() -> None:
     stages = advise_ramp(a_run(variance=0.08, optimizer=ADAM)).stages
     assert [stage.adam_betas for stage in stages[:2]] == [(0.9, 0.999), (0.9, pytest.approx(0.999**2))]
+
+
+def with_heldout(run: Run, losses: Callable[[int], float], average: WeightAverage | None = None) -> Run:
+    """Held-out losses by step."""
+    checkpoints = [
+        replace(one, heldout_loss=Estimate(value=losses(one.step), low=None, high=None, confidence=0.95))
+        for one in run.checkpoints
+    ]
+    return replace(run, checkpoints=checkpoints, weight_average=average)
+
+
+def averaged(*, gain: float, loss_of: LossSource = "heldout") -> WeightAverage:
+    return WeightAverage(
+        checkpoints=6, from_step=500, loss=0.8 - gain, mean_loss=0.8, loss_of=loss_of, mode="eval"
+    )
+
+
+def test_the_held_out_loss_says_what_steps_are_worth_where_there_is_one() -> None:
+    """The training loss falls steeply by then, the held-out loss hardly."""
+    run = a_run(fall=0.5, variance=0.02)
+    assert advise_ramp(run).stages == ()
+    ramp = advise_ramp(with_heldout(run, lambda step: 0.8 * (step / 1000) ** -0.05))
+    assert ramp.stages and ramp.summary is not None and ramp.summary.loss_of == "heldout"
+    some = with_heldout(run, lambda step: 0.8 * (step / 1000) ** -0.05)
+    last = replace(some.checkpoints[-1], heldout_loss=None)
+    without = advise_ramp(replace(some, checkpoints=[*some.checkpoints[:-1], last]))
+    assert without.stages == () and without.summary is not None and without.summary.loss_of == "train"
+
+
+def test_noise_is_that_of_the_averaged_weights_where_they_were_judged() -> None:
+    """Whatever the gradients say, which speak of a run that has settled."""
+
+    def heldout(step: int) -> float:
+        return float(0.8 * (step / 1000) ** -0.1)
+
+    for variance in (0.08, 0.0008):
+        much = advise_ramp(with_heldout(a_run(variance=variance), heldout, averaged(gain=0.1)))
+        assert much.stages and much.summary is not None
+        assert much.summary.noise_loss == pytest.approx(0.12)
+        assert much.summary.noise_from == "averaged_weights"
+        little = advise_ramp(with_heldout(a_run(variance=variance), heldout, averaged(gain=0.001)))
+        assert little.stages == () and "number of steps" in little.reason
+
+
+def test_an_average_that_was_judged_by_other_examples_is_not_taken() -> None:
+    run = with_heldout(a_run(variance=0.08), lambda step: 0.8, averaged(gain=0.0, loss_of="train"))
+    ramp = advise_ramp(run)
+    assert ramp.summary is not None and ramp.summary.noise_from == "gradients"
+    assert ramp.summary.noise_loss == pytest.approx(0.2)
+
+
+def test_losses_that_scatter_leave_it_open() -> None:
+    """As little of the loss is noise as such losses can show to be there."""
+
+    def scattered(step: int) -> float:
+        return 0.8 + (0.05 if step % 200 else -0.05)
+
+    ramp = advise_ramp(with_heldout(a_run(), scattered, averaged(gain=0.02)))
+    assert ramp.stages == () and "cannot be told" in ramp.reason
+    assert ramp.summary is not None and (ramp.summary.loss_change.value or 0) < 0.05
+    calm = advise_ramp(with_heldout(a_run(), lambda step: 0.8, averaged(gain=0.02)))
+    assert calm.stages
 
 
 def test_no_stage_is_beyond_the_data() -> None:
