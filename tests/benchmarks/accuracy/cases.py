@@ -1,8 +1,9 @@
 """The checkpoints: real runs on real data, stopped early or in the middle.
 
 `design` cases were used while the method was made; `test` cases were not, until they were judged once.
-`sealed` cases came after that, and the two that had no truth yet moved there; `fresh` ones after these. Texts and MNIST are read from
-the folder that `BSADVISOR_DATA` names; without it only the digits remain.
+`sealed` cases came after that, and the two that had no truth yet moved there; `fresh` ones after these, and
+`unseen` ones last, before trials were judged by targets that are set anew. Texts and MNIST are read from the
+folder that `BSADVISOR_DATA` names; without it only the digits remain.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.benchmarks.tasks import CharTransformer, digits
 
 Parameters = Iterable[nn.Parameter]
 Rows = tuple[Tensor, Tensor]
-Split = Literal["design", "test", "sealed", "fresh"]
+Split = Literal["design", "test", "sealed", "fresh", "unseen"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -524,6 +525,88 @@ CASES = (
         optimizer="sgd",
         learning_rate=0.2,
         steps=60,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-noisy-digits-sgd-mid",
+        split="unseen",
+        model=_softmax(64),
+        data=_noisy_digits,
+        optimizer="sgd",
+        learning_rate=0.8,
+        steps=120,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="softmax-mnist-nesterov-early",
+        split="unseen",
+        model=_softmax(196),
+        data=_mnist,
+        optimizer="nesterov",
+        learning_rate=0.1,
+        steps=30,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-mnist-nesterov-mid",
+        split="unseen",
+        model=_mlp(196, 40, 10),
+        data=_mnist,
+        optimizer="nesterov",
+        learning_rate=0.03,
+        steps=150,
+        horizon=200,
+    ),
+    Case(
+        name="mlp-noisy-digits-adamw-early",
+        split="unseen",
+        model=_mlp(64, 40, 10, activation=nn.Tanh),
+        data=_noisy_digits,
+        optimizer="adamw",
+        learning_rate=8e-3,
+        steps=40,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-digits-sgd-mid",
+        split="unseen",
+        model=_mlp(64, 24, 24, 10),
+        data=digits,
+        optimizer="sgd",
+        learning_rate=0.1,
+        steps=150,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="convnet-digits-adamw-early",
+        split="unseen",
+        model=_conv_net(8, 6),
+        data=digits,
+        optimizer="adamw",
+        learning_rate=5e-3,
+        steps=50,
+        horizon=150,
+    ),
+    Case(
+        name="lstm-digits-nesterov-early",
+        split="unseen",
+        model=lambda: RowLSTM(8, 20),
+        data=digits,
+        optimizer="nesterov",
+        learning_rate=0.1,
+        steps=60,
+        horizon=120,
+    ),
+    Case(
+        name="transformer-wikipedia-adamw-late",
+        split="unseen",
+        model=_transformer(24, 1, 16),
+        data=_text(WIKIPEDIA, 4000, 16, start=700_000),
+        optimizer="adamw",
+        learning_rate=5e-3,
+        steps=300,
         horizon=150,
     ),
 )

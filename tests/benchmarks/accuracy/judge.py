@@ -1,7 +1,8 @@
 """The trial beside brute force: `python -m tests.benchmarks.accuracy.judge [--split test] [--seeds 3] [--write]`.
 
-Each case is given to the tool as a user would, with the target of the truth: the loss that the run's own pair
-reaches at the horizon, on the examples that the tool judges losses by. The truth's critical
+Each case is given to the tool as a user would, with the target of the truth: the loss that the run's own pair,
+or the one that set the target anew, reaches at the horizon, on the examples that the tool judges losses by.
+Where the target was set anew, the cost is that of a trial that has to find this out. The truth's critical
 batch size is fitted to the batch sizes that need at least 20 steps; where these leave it without an upper
 end there is nothing to compare it with. Recommended pairs are run for real, with the truth's own loop.
 """
@@ -48,6 +49,8 @@ class Truth:
 
     name: str
     target_loss: float
+    pace_setter: float
+    """Learning rate that sets the target, with the batch size in use."""
     examples: float
     """Of the grid of `CELLS` with three seeds."""
     best: dict[int, float]
@@ -95,6 +98,7 @@ def _truth(entry: dict[str, Any]) -> Truth:
     return Truth(
         name=entry["name"],
         target_loss=entry["target_loss"],
+        pace_setter=entry["pace_setter"],
         examples=entry["examples"] * min(1.0, CELLS / len(entry["grid"])),
         best=best,
         curve=fit_steps_curve(
@@ -109,9 +113,14 @@ def _truth(entry: dict[str, Any]) -> Truth:
 
 def judge(case: Case, truth: Truth, seed: int, folder: Path, *, run_pair: bool = True) -> Outcome:
     """One trial with the tool, and the recommended pair for real."""
-    report = trial_report(case, seed, folder)
+    report = trial_report(case, seed, folder, pace_setter=truth.pace_setter)
     trial = report.trial
     assert trial is not None
+    whole = trial
+    if truth.pace_setter != case.learning_rate:
+        found = trial_report(case, seed, folder, pace_setter=None).trial
+        assert found is not None
+        whole = found
     row = next((r for r in report.recommendations if r.batch_size == report.headline.batch_size), None)
     if row is not None and row.basis != "measured":
         row = None
@@ -134,13 +143,20 @@ def judge(case: Case, truth: Truth, seed: int, folder: Path, *, run_pair: bool =
         excess=_excess(case, truth, row.batch_size, row.learning_rate)
         if run_pair and row and row.learning_rate
         else None,
-        cost=truth.examples / max(trial.examples_used, 1),
+        cost=truth.examples / max(whole.examples_used, 1),
         seconds=report.probe.seconds_per_phase.trial or 0.0,
     )
 
 
-def trial_report(case: Case, seed: int, folder: Path, when: Literal["never", "always"] = "always") -> Report:
-    """What the tool says of a case, at the truth's target."""
+def trial_report(
+    case: Case,
+    seed: int,
+    folder: Path,
+    *,
+    pace_setter: float | None,
+    when: Literal["never", "always"] = "always",
+) -> Report:
+    """What the tool says of a case, at the target that this learning rate sets; None: at one of its own."""
     os.environ["BSADVISOR_CASE"] = case.name
     saved = folder / f"{case.name}.pt"
     if not saved.exists():
@@ -148,7 +164,7 @@ def trial_report(case: Case, seed: int, folder: Path, when: Literal["never", "al
     request = TargetRequest(
         target=str(Path(__file__).with_name("target.py")), checkpoint=str(saved), device="cpu"
     )
-    goal = _target(case, request, seed)
+    goal = None if pace_setter is None else _target(case, request, pace_setter, seed)
     return pipeline.probe(
         request,
         ProbeSettings(
@@ -164,7 +180,7 @@ def trial_report(case: Case, seed: int, folder: Path, when: Literal["never", "al
     )
 
 
-def _target(case: Case, request: TargetRequest, seed: int) -> float:
+def _target(case: Case, request: TargetRequest, pace_setter: float, seed: int) -> float:
     """The truth's, on the examples that the tool will judge losses by."""
     target = load(request, notify=lambda note: None)
     ground = trial_ground(
@@ -180,7 +196,8 @@ def _target(case: Case, request: TargetRequest, seed: int) -> float:
     inputs, targets = case.data()
     parts = [torch.cat(part) for part in zip(*ground.evaluation, strict=True)]
     judged = parts[0], parts[1]
-    return target_of(Bench(case=case, inputs=inputs, targets=targets, saved=checkpoint(case), judged=judged))
+    bench = Bench(case=case, inputs=inputs, targets=targets, saved=checkpoint(case), judged=judged)
+    return target_of(bench, pace_setter)
 
 
 def _excess(case: Case, truth: Truth, batch_size: int, rate: float) -> float | None:

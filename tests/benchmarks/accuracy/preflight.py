@@ -102,9 +102,10 @@ def main() -> None:
         for case in available():
             if case.split != chosen.split or case.name not in truths:
                 continue
+            setter = truths[case.name]["pace_setter"]
             reports = {
-                "predicted": trial_report(case, 0, Path(folder), when="never"),
-                "measured": trial_report(case, 0, Path(folder)),
+                "predicted": trial_report(case, 0, Path(folder), pace_setter=setter, when="never"),
+                "measured": trial_report(case, 0, Path(folder), pace_setter=setter),
             }
             for basis, report in reports.items():
                 rows[basis] += judged(truths[case.name], report)

@@ -55,7 +55,7 @@ def test_brute_force_itself_runs() -> None:
     case = case_named(NAME)
     inputs, targets = case.data()
     bench = truth.Bench(case=case, inputs=inputs, targets=targets, saved=checkpoint(case))
-    goal = truth.target_of(bench)
+    goal = truth.target_of(bench, case.learning_rate)
     assert 0 < bench.steps_to(goal, 64, case.learning_rate, 1, 600) < 600
     assert bench.steps_to(goal / 100, 64, case.learning_rate, 1, 20) == float("inf")
 
@@ -79,7 +79,7 @@ def test_pairs_of_the_grid_are_good_or_bad() -> None:
 def test_every_pair_is_judged(tmp_path: Path) -> None:
     (entry,) = [e for e in json.loads(truth.RESULTS.read_text())["rows"] if e["name"] == NAME]
     torch.set_num_threads(1)
-    report = judge.trial_report(case_named(NAME), 0, tmp_path, when="never")
+    report = judge.trial_report(case_named(NAME), 0, tmp_path, pace_setter=None, when="never")
     found = list(preflight.judged(entry, report))
     assert len(found) == len(entry["grid"])
     assert any(line.startswith("predicted good") for line in preflight.table("predicted", found))

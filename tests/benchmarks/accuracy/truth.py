@@ -9,6 +9,10 @@ runs the cases that are not in the stored results yet (NAME ... for some of them
 Examples are drawn in shuffled epochs. AdamW's beta_2 forgets after the same number of examples at every
 batch size. Steps to target: the loss over the first 2,048 images or 512 texts, measured at steps a factor 1.1 apart,
 made monotone by isotonic regression, and read off at the target between two of these.
+
+The target is the loss that the run's own pair reaches at the horizon. Where its batch size gets there in less
+than half of the steps with the best learning rate, that one sets the target anew, as a trial does that is
+given none: a loss a few steps away says nothing about training.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ EVALUATED = {False: 2048, True: 512}
 """Images, sequences of characters."""
 CAP = 2.0
 """A run is given up at so many times the steps of the best learning rate so far."""
+MOST_TARGETS = 4
 BEYOND = 1.1
 """A run goes on until the mean loss over the last steps, this factor of them, is below the target."""
 
@@ -128,17 +133,18 @@ def brute_force(name: str) -> dict[str, Any]:
     began, case = time.perf_counter(), case_named(name)
     inputs, targets = case.data()
     bench = Bench(case=case, inputs=inputs, targets=targets, saved=checkpoint(case))
-    goal, start = target_of(bench), next(bench.losses(case.batch_size, case.learning_rate, 0, 1))[1]
-    grid: dict[int, dict[float, list[float]]] = {}
-    best = case.learning_rate
-    own = float(case.horizon)
+    start = next(bench.losses(case.batch_size, case.learning_rate, 0, 1))[1]
+    pace_setter, goal, home = _home(bench)
+    grid = {case.batch_size: home}
+    best, own = _best(home)
     for doubling in sorted(DOUBLINGS, key=lambda d: (d < 0, abs(d))):
         batch_size = max(1, int(case.batch_size * 2**doubling))
         if doubling == -1:
             best, own = _best(grid[case.batch_size])
-        centre = best * (2**0.5 if doubling > 0 else 2**-0.5 if doubling < 0 else 1.0)
-        guess = own * (1.0 if doubling > 0 else 2.2 if doubling < 0 else 1.5)
-        grid[batch_size] = _line(bench, goal, batch_size, centre, guess)
+        if doubling:
+            centre = best * (2**0.5 if doubling > 0 else 2**-0.5)
+            guess = own * (1.0 if doubling > 0 else 2.2)
+            grid[batch_size] = _line(bench, goal, batch_size, centre, guess)
         spent = bench.examples
         _run_best_again(bench, goal, batch_size, grid[batch_size])
         bench.examples = spent
@@ -147,6 +153,7 @@ def brute_force(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "target_loss": goal,
+        "pace_setter": pace_setter,
         "examples": bench.examples,
         "start_loss": start,
         "seconds": time.perf_counter() - began,
@@ -162,12 +169,26 @@ def brute_force(name: str) -> dict[str, Any]:
     }
 
 
-def target_of(bench: Bench) -> float:
-    """Loss that the run's own pair reaches at the horizon, over the seeds."""
+def _home(bench: Bench) -> tuple[float, float, dict[float, list[float]]]:
+    """Who sets the target, the target, and steps to it with the batch size in use."""
+    case = bench.case
+    pace_setter = case.learning_rate
+    for _ in range(MOST_TARGETS):
+        goal = target_of(bench, pace_setter)
+        line = _line(bench, goal, case.batch_size, pace_setter, 1.5 * case.horizon)
+        best, steps = _best(line)
+        if steps >= case.horizon / 2:
+            break
+        pace_setter = best
+    return pace_setter, goal, line
+
+
+def target_of(bench: Bench, rate: float) -> float:
+    """Loss that the batch size in use reaches at the horizon with a learning rate, over the seeds."""
     case = bench.case
     logs = []
     for seed in SEEDS:
-        run = bench.losses(case.batch_size, case.learning_rate, seed, int(case.horizon * BEYOND))
+        run = bench.losses(case.batch_size, rate, seed, int(case.horizon * BEYOND))
         logs += [math.log(loss) for step, loss in run if step >= case.horizon / BEYOND]
     bench.examples = 0
     return math.exp(np.mean(logs))
