@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from bsadvisor.advise.headline import AS_GOOD
 from bsadvisor.advise.measured_rates import expected_rate
 from bsadvisor.advise.pairs import PairInUse, recommend
-from bsadvisor.advise.usable_fit import usable_fit
-from bsadvisor.theory.training_cost import inefficiency, steps_over_minimum
+from bsadvisor.theory.training_cost import inefficiency, steps_over_minimum, usable_fit
 from bsadvisor.values import Headline, Recommendation, TrialPoint, TrialStats
 
 TUNED = 1.1
@@ -37,7 +36,7 @@ def recommend_measured(
     limit: Callable[[int], float | None],
 ) -> tuple[Recommendation, ...]:
     """The ladder around the measured critical batch size; empty where the trial settled nothing."""
-    fit = usable_fit(trial)
+    fit = usable_fit(trial.measured_critical_batch_size, trial.minimum_steps)
     if fit is None or pair.batch_size is None or not trial.curve:
         return ()
     points = {point.batch_size: point for point in trial.curve}
@@ -58,7 +57,7 @@ def measured_headline(
     rows: tuple[Recommendation, ...], trial: TrialStats, pair: PairInUse, *, has_checkpoint: bool
 ) -> Headline | None:
     """`use` a measured pair or `keep` today's; None where the trial does not say."""
-    fit = usable_fit(trial)
+    fit = usable_fit(trial.measured_critical_batch_size, trial.minimum_steps)
     measured = [row for row in rows if row.basis == "measured"]
     if fit is None or not measured or pair.batch_size is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bsadvisor.theory.steps_curve import StepsCurve
-from bsadvisor.theory.training_cost import steps_over_minimum
+from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import HeatResult
 
 SHARE, TO_RESOLVE = 0.1, 0.13
@@ -34,6 +34,8 @@ def is_affordable(batch_size: int, fit: StepsCurve, leg: Sequence[HeatResult], e
 
 def _grid(batch_size: int, fit: StepsCurve) -> float:
     """Examples of the grid search, about."""
-    critical, minimum = fit.trusted
+    usable = usable_fit(fit.critical, fit.minimum_steps)
+    assert usable is not None  # a fit has values
+    critical, minimum = usable
     sizes = [batch_size * 2.0**doubling for doubling in DOUBLINGS]
     return RUNS * sum(size * minimum * steps_over_minimum(size, critical) for size in sizes)

@@ -47,14 +47,6 @@ class StepsCurve:
     misfit: float
     """Squared residuals over their expected size, per point beyond the two that any hyperbola passes through."""
 
-    @property
-    def trusted(self) -> tuple[float, float]:
-        """B_crit and S_min; without an upper end the least B_crit that is possible, and its S_min."""
-        critical, steps = self.critical, self.minimum_steps
-        if critical.high is None and critical.low is not None and steps.high is not None:
-            return critical.low, steps.high
-        return critical.value, steps.value
-
     def steps(self, batch_size: float) -> float:
         """S(B)."""
         return self.minimum_steps.value * steps_over_minimum(batch_size, self.critical.value)

@@ -7,6 +7,28 @@ Source: McCandlish et al. 2018, equations 2.11 and 2.12.
 
 from __future__ import annotations
 
+from typing import Protocol
+
+
+class Bounded(Protocol):
+    """A number and its interval; None where there is no such end."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def usable_fit(critical: Bounded, minimum_steps: Bounded) -> tuple[float, float] | None:
+    """B_crit and S_min to reckon with; without an upper end the least B_crit that is possible, and its S_min."""
+    if critical.high is None and critical.low is not None and minimum_steps.high is not None:
+        return critical.low, minimum_steps.high
+    if critical.value is None or minimum_steps.value is None:
+        return None
+    return critical.value, minimum_steps.value
+
 
 def steps_over_minimum(batch_size: float, critical: float) -> float:
     """S(B) / S_min.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from bsadvisor.advise.usable_fit import usable_fit
 from bsadvisor.findings import finding
-from bsadvisor.theory.training_cost import examples_over_minimum, steps_over_minimum
+from bsadvisor.theory.training_cost import examples_over_minimum, steps_over_minimum, usable_fit
 from bsadvisor.values import CriticalBatchSize, Estimate, Finding, RawSums, Report
 
 TOLERANCE = 1e-3
@@ -45,7 +44,8 @@ def _wrong(report: Report) -> Iterator[str]:
 
 def _source_of_rows(report: Report) -> tuple[str, float | None]:
     """Name and value of the critical batch size that rows without a measurement of their own stand on."""
-    fit = usable_fit(report.trial) if report.trial else None
+    trial = report.trial
+    fit = usable_fit(trial.measured_critical_batch_size, trial.minimum_steps) if trial else None
     if fit is not None and any(row.basis == "measured" for row in report.recommendations):
         return "trial.measured_critical_batch_size", fit[0]
     return "predicted_critical_batch_size", report.predicted_critical_batch_size.value

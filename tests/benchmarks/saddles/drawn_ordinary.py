@@ -32,18 +32,7 @@ def _case(
     *,
     horizon: int = 4000,
 ) -> Case:
-    return Case(
-        name=f"ordinary {dice.number}: {family}",
-        family=family,
-        intent="ordinary",
-        split=dice.split,
-        seed=dice.number,
-        net=net,
-        rows=rows,
-        recipe=recipe,
-        pair=pair,
-        horizon=horizon,
-    )
+    return dice.case("ordinary", family, net, rows, recipe, pair, horizon)
 
 
 def _classes(dice: Draw, distance: float) -> tuple[int, int, Source]:

@@ -50,18 +50,7 @@ def _case(
 ) -> Case:
     if pair.optimizer == "AdamW":  # whose state an AdamW checkpoint has
         recipe = (*recipe, trained(dice.whole(10, 25)))
-    return Case(
-        name=f"saddle {dice.number}: {family}",
-        family=family,
-        intent="saddle",
-        split=dice.split,
-        seed=dice.number,
-        net=net,
-        rows=rows,
-        recipe=recipe,
-        pair=pair,
-        horizon=horizon,
-    )
+    return dice.case("saddle", family, net, rows, recipe, pair, horizon)
 
 
 def near_zero(dice: Draw) -> Case:

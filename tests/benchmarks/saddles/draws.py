@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
 from torch import nn
 
-from tests.benchmarks.saddles.problem import Pair, Split
+from tests.benchmarks.saddles.data import Source
+from tests.benchmarks.saddles.problem import Case, Pair, Split, Step
 
 SMOOTH = (nn.Tanh, nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.Softsign)
 ANY = (*SMOOTH, nn.ReLU, nn.LeakyReLU)
@@ -51,6 +53,30 @@ class Draw:
             learning_rate=rate * near * (1 - momentum),
             momentum=momentum,
             weight_decay=weight_decay,
+        )
+
+    def case(
+        self,
+        intent: Literal["saddle", "ordinary"],
+        family: str,
+        net: Callable[[], nn.Module],
+        rows: Source,
+        recipe: tuple[Step, ...],
+        pair: Pair,
+        horizon: int,
+    ) -> Case:
+        """The case of this number."""
+        return Case(
+            name=f"{intent} {self.number}: {family}",
+            family=family,
+            intent=intent,
+            split=self.split,
+            seed=self.number,
+            net=net,
+            rows=rows,
+            recipe=recipe,
+            pair=pair,
+            horizon=horizon,
         )
 
 
