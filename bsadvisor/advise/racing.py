@@ -15,7 +15,7 @@ from statistics import mean
 
 from bsadvisor.advise.racing_course import LONGEST, RATIO, Course, current_leg, heat_at
 from bsadvisor.advise.racing_sizes import another_batch_size, balanced, more_seeds
-from bsadvisor.advise.trial_lines import Line, lines_of
+from bsadvisor.advise.trial_lines import EQUAL, Line, lines_of, steps_of
 from bsadvisor.values import Heat, HeatResult
 
 MOST_EXTENSIONS = 6
@@ -142,6 +142,8 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
     took = math.exp(mean(line.timed_log_steps)) if line.timed_log_steps else math.inf
     if (line.chosen != lowest and line.chosen is not None) or took < WORSE * curve.best_steps:
         return None
+    if len(line.timed) > 1 and not _lower_was_better(line):
+        return None
     return heat_at(line.batch_size, (lowest / RATIO**0.5,), course.seeds.timing, leg, curve.best_steps)
 
 
@@ -152,4 +154,13 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None
         return None
     if line.chosen is not None and math.exp(mean(line.timed_log_steps)) < WORSE * expected:
         return None
-    return heat_at(line.batch_size, (min(line.timed) / RATIO,), course.seeds.timing, leg, expected)
+    if len(line.timed) > 1 and not _lower_was_better(line):
+        return None
+    rates = (min(line.timed) / RATIO,)
+    return heat_at(line.batch_size, rates, course.seeds.timing[:1], leg, expected)
+
+
+def _lower_was_better(line: Line) -> bool:
+    """By more than two rates that are as good differ; else it was the expectation that was wrong."""
+    lowest, before = (steps_of(line.timed[rate]) for rate in sorted(line.timed)[:2])
+    return lowest * EQUAL < before

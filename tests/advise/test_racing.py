@@ -98,6 +98,22 @@ def test_a_rate_without_a_search_that_took_far_longer_than_expected_is_followed_
     assert largest.learning_rate == min(rate.learning_rate for rate in largest.tried)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saturated(World):
+    """Above four times the batch size in use every learning rate takes half as long again as the hyperbola says."""
+
+    def excess(self, batch_size: int, rate: float) -> float:
+        return 1.5 if batch_size > 4 * self.course.batch_size else World.excess(self, batch_size, rate)
+
+
+def test_a_lower_rate_that_saves_nothing_is_the_last_one() -> None:
+    """Runs there are dear, and it was the expectation that was wrong."""
+    saturated = Saturated(course=COURSE, critical=2000.0, best_rate=0.12)
+    largest = max(stats(saturated).curve, key=lambda point: point.batch_size)
+    assert largest.batch_size > 4 * COURSE.batch_size
+    assert len(largest.tried) == 2
+
+
 def test_a_pair_far_from_tuned_hands_the_target_over_to_a_better_one() -> None:
     results = play(world(100, best_rate=3.0))
     assert len(legs(results)) > 1

@@ -2,7 +2,7 @@
 
 Each case is given to the tool as a user would, with the target of the truth: the loss that the run's own pair,
 or the one that set the target anew, reaches at the horizon, on the examples that the tool judges losses by.
-Where the target was set anew, the cost is that of a trial that has to find this out. The truth's critical
+Where the target was set anew, a second trial without a target says what finding this out costs. The truth's critical
 batch size is fitted to the batch sizes that need at least 20 steps; where these leave it without an upper
 end there is nothing to compare it with. Recommended pairs are run for real, with the truth's own loop.
 """
@@ -81,6 +81,8 @@ class Outcome:
     """Steps that the recommended pair takes over those of the best rate on the grid at its batch size."""
     cost: float
     """Examples of the grid over those of the trial."""
+    cost_with_target: float | None
+    """The same of a trial that has to find the target; None where the pair in use sets it."""
     seconds: float
 
 
@@ -116,11 +118,6 @@ def judge(case: Case, truth: Truth, seed: int, folder: Path, *, run_pair: bool =
     report = trial_report(case, seed, folder, pace_setter=truth.pace_setter)
     trial = report.trial
     assert trial is not None
-    whole = trial
-    if truth.pace_setter != case.learning_rate:
-        found = trial_report(case, seed, folder, pace_setter=None).trial
-        assert found is not None
-        whole = found
     row = next((r for r in report.recommendations if r.batch_size == report.headline.batch_size), None)
     if row is not None and row.basis != "measured":
         row = None
@@ -143,9 +140,18 @@ def judge(case: Case, truth: Truth, seed: int, folder: Path, *, run_pair: bool =
         excess=_excess(case, truth, row.batch_size, row.learning_rate)
         if run_pair and row and row.learning_rate
         else None,
-        cost=truth.examples / max(whole.examples_used, 1),
+        cost=truth.examples / max(trial.examples_used, 1),
+        cost_with_target=_cost_with_target(case, truth, seed, folder) if run_pair else None,
         seconds=report.probe.seconds_per_phase.trial or 0.0,
     )
+
+
+def _cost_with_target(case: Case, truth: Truth, seed: int, folder: Path) -> float | None:
+    if truth.pace_setter == case.learning_rate:
+        return None
+    trial = trial_report(case, seed, folder, pace_setter=None).trial
+    assert trial is not None
+    return truth.examples / max(trial.examples_used, 1)
 
 
 def trial_report(
@@ -236,6 +242,9 @@ def summary(outcomes: Sequence[Outcome], known: dict[str, Truth]) -> Iterator[st
     if excess:
         yield f"pair          median x{median(excess):.2f}, worst x{max(excess):.2f} of {len(excess)}"
     yield f"cost          1/{median(costs):.1f} in the median, 1/{min(costs):.1f} at most"
+    anew = [o.cost_with_target for o in outcomes if o.cost_with_target]
+    if anew:
+        yield f"              1/{median(anew):.1f} and 1/{min(anew):.1f} of {len(anew)} with finding the target"
 
 
 def _signed(outcomes: Sequence[Outcome]) -> float:
