@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from bsadvisor import report as reports
-from bsadvisor.values import Anchor, Estimate, Report
+from bsadvisor.findings import finding
+from bsadvisor.values import Anchor, Estimate, OptimizerFamily, Report, SaddleVerdict
 from tests.cli.conftest import Run
 from tests.report import curved, sample, tried
 
@@ -53,6 +54,34 @@ def perhaps_at_a_saddle() -> Report:
     saddle = at_a_saddle().saddle
     assert saddle is not None
     return replace(limited(), saddle=replace(saddle, verdict="possible"))
+
+
+def noted() -> SaddleVerdict:
+    """Negative curvature, and no run was tried."""
+    saddle = at_a_saddle().saddle
+    assert saddle is not None and saddle.evidence is not None
+    return replace(saddle, verdict="note", evidence=replace(saddle.evidence, short_run=None))
+
+
+def with_largest_curvature(value: float) -> Report:
+    largest = Estimate(value=value, low=value, high=value, confidence=0.95)
+    curvature = replace(curved.curvature(), lambda_max=largest, lambda_max_preconditioned=largest)
+    return replace(good(), curvature=curvature)
+
+
+def without_state(report: Report) -> Report:
+    """Of an optimizer whose geometry only its state can tell."""
+    details = report.target.optimizer_details
+    assert details is not None
+    return replace(
+        report, target=replace(report.target, optimizer_details=replace(details, state_loaded=False))
+    )
+
+
+def of_family(family: OptimizerFamily, report: Report) -> Report:
+    details = report.target.optimizer_details
+    assert details is not None
+    return replace(report, target=replace(report.target, optimizer_details=replace(details, family=family)))
 
 
 def without(**halves: Any) -> Callable[[], Report]:
@@ -102,6 +131,8 @@ class Situation:
     unknown: frozenset[str] = frozenset({MEMORY})
     findings: frozenset[str] = frozenset()
     """Those about the report itself."""
+    why: str = ""
+    """In the reason of a rule that is unknown."""
 
 
 def rules(*names: str) -> frozenset[str]:
@@ -168,6 +199,34 @@ SITUATIONS = {
     ),
     "a limit that was not measured": Situation(
         typed="--lr 5 --rule learning_rate=limit", code=0, unknown=rules(RATE, MEMORY)
+    ),
+    "no limit, because nothing curves upwards": Situation(
+        report=lambda: with_largest_curvature(0.0),
+        typed="--lr 5 --rule learning_rate=limit",
+        code=0,
+        unknown=rules(RATE, MEMORY),
+        why="the loss curves upwards nowhere here",
+    ),
+    "a limit that takes the optimizer's state": Situation(
+        report=lambda: without_state(limited()),
+        typed="--lr 5 --rule learning_rate=limit",
+        code=0,
+        unknown=rules(RATE, MEMORY),
+        why="the stability limit takes the optimizer's state",
+    ),
+    "a limit with an optimizer that nobody knows": Situation(
+        report=lambda: of_family("other", limited()),
+        typed="--lr 5 --rule learning_rate=limit",
+        code=0,
+        unknown=rules(RATE, MEMORY),
+        why="what AdamW makes of a gradient is not known here",
+    ),
+    "a limit without second derivatives": Situation(
+        report=lambda: replace(good(), findings=(finding("BSA219", problem="it is not finite"),)),
+        typed="--lr 5 --rule learning_rate=limit",
+        code=0,
+        unknown=rules(RATE, MEMORY),
+        why="no second derivative of this model could be had",
     ),
     "above the limit without an anchor": Situation(
         report=lambda: replace(limited(), target=replace(limited().target, learning_rate=None)),
@@ -264,6 +323,16 @@ SITUATIONS = {
     ),
     "no saddle": Situation(
         report=curved.no_saddle, typed="--batch-size 64 --lr 1e-3 --rule escape_steps=10", code=0
+    ),
+    "negative curvature, as everywhere": Situation(
+        report=lambda: replace(limited(), saddle=noted()), typed="--lr 1e-3 --rule escape_steps=10", code=0
+    ),
+    "negative curvature of which no more can be told": Situation(
+        report=lambda: without_state(replace(limited(), saddle=noted())),
+        typed="--lr 1e-3 --rule escape_steps=10",
+        code=0,
+        unknown=rules(ESCAPE, MEMORY),
+        why="cannot be told without the optimizer's state",
     ),
     "a saddle that was not looked for": Situation(
         typed="--batch-size 64 --lr 1e-3 --rule escape_steps=10", code=0, unknown=rules(ESCAPE, MEMORY)
@@ -410,6 +479,7 @@ def test_the_answer_is_the_one_of_the_table(run: Run, folder: Path, situation: S
     assert {result.rule for result in judged.violations} == situation.violated
     assert {result.rule for result in judged.check.unknown} == situation.unknown
     assert told(judged) == situation.findings
+    assert not situation.why or any(situation.why in result.message for result in judged.check.unknown)
     verdicts = {0: ("pass", "unknown"), 3: ("fail",), 5: ("unknown",)}
     assert judged.verdict in verdicts[situation.code]
 

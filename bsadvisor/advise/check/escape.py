@@ -9,7 +9,15 @@ from bsadvisor.advise.check.outcome import Case, Outcome, at_most, least, likely
 from bsadvisor.advise.check.reach import reach
 from bsadvisor.advise.short_runs import is_refuted
 from bsadvisor.advise.update_rule import UpdateRule, update_rule
-from bsadvisor.values import CheckRule, EscapeDirection, PassingRange, Report, SourcedPair
+from bsadvisor.values import (
+    CheckRule,
+    EscapeDirection,
+    PassingRange,
+    Report,
+    SaddleVerdict,
+    SourcedPair,
+    TargetDescription,
+)
 
 BAND = 10.0
 """Factor by which predicted steps were off at most in 25 of 26 measured escapes."""
@@ -30,13 +38,16 @@ def judge_escape(rule: CheckRule, pair: SourcedPair, report: Report) -> Outcome:
     saddle = report.saddle
     if saddle is None:
         return case.unknown("whether there is a saddle was not measured", "probe without --no-curvature")
-    if saddle.verdict in ("none", "note"):
+    updates = update_rule(report.target.optimizer_details)
+    if saddle.verdict == "none" or (saddle.verdict == "note" and _is_told(saddle, report.target, updates)):
         return case.passed("no saddle holds the run up")
     if saddle.verdict == "unresolved":
         return case.unknown("a saddle was neither seen nor excluded", "probe more examples")
-    updates = update_rule(report.target.optimizer_details)
     if saddle.evidence is None or updates is None or not updates.knows_geometry:
-        return case.unknown("the steps to leave cannot be told without the optimizer's state", saddle.advice)
+        return case.unknown(
+            "the steps to leave cannot be told without the optimizer's state",
+            "probe a checkpoint that holds it",
+        )
     if pair.batch_size is None or pair.learning_rate is None:
         return case.unknown("the steps to leave take a batch size and a learning rate", "give both")
     steps = _forecast(saddle.evidence, report, updates)
@@ -51,6 +62,13 @@ def judge_escape(rule: CheckRule, pair: SourcedPair, report: Report) -> Outcome:
         sure=saddle.verdict == "warning",
         limit=stable.value if stable else None,
     )
+
+
+def _is_told(saddle: SaddleVerdict, target: TargetDescription, updates: UpdateRule | None) -> bool:
+    """Whether it was tried or forecast that negative curvature does not hold the run up."""
+    tried = saddle.evidence is not None and saddle.evidence.short_run is not None
+    in_use = target.batch_size is not None and target.learning_rate is not None
+    return tried or (in_use and updates is not None and updates.knows_geometry)
 
 
 def _forecast(escape: EscapeDirection, report: Report, updates: UpdateRule) -> Steps | None:

@@ -22,6 +22,9 @@ from bsadvisor.values import (
 NO_ANCHOR = "the advice would start from the very pair that is judged"
 
 
+RANGE = "`learning_rate: range`"
+
+
 def judge_learning_rate(
     rule: CheckRule, pair: SourcedPair, report: Report, anchor: SourcedPair | None
 ) -> Outcome:
@@ -60,7 +63,7 @@ def _against_limit(
         return case.passed(f"η = {rate:.3g} is no larger than the one in use")
     if limit.high is None:
         if limit.value is None:
-            return case.unknown("the stability limit was not measured", "probe without --no-curvature")
+            return case.unknown(*_why_no_limit(report))
         if rate > limit.value:
             return case.unknown("the stability limit has no upper end", "probe more examples")
         return case.passed(f"η = {rate:.3g} is below the largest stable one, {limit.value:.3g}")
@@ -76,6 +79,30 @@ def _limit(report: Report, batch: int) -> Reach:
     value = limit_by_batch_size(curvature, rule)(batch)
     high = limit_by_batch_size(_flattest(curvature), rule)(batch)
     return reach(value, None, high if value is None or high is None else max(value, high))
+
+
+def _why_no_limit(report: Report) -> tuple[str, str]:
+    """The reason, and what would give one."""
+    curvature, rule = report.curvature, update_rule(report.target.optimizer_details)
+    if curvature is None and any(found.code == "BSA219" for found in report.findings):
+        return "no second derivative of this model could be had", f"{RANGE}, which needs none"
+    if rule is None:
+        optimizer = report.target.optimizer or "the optimizer"
+        return f"what {optimizer} makes of a gradient is not known here", f"{RANGE}, which needs no limit"
+    if not rule.knows_geometry:
+        return (
+            "the stability limit takes the optimizer's state",
+            f"probe a checkpoint that holds it; or {RANGE}, which needs none",
+        )
+    largest = curvature.own_lambda_max if curvature else None
+    if largest is None:
+        return "the stability limit was not measured", "probe without --no-curvature"
+    if largest.value is not None and largest.value <= 0:
+        return (
+            "the loss curves upwards nowhere here, so that no learning rate is unstable",
+            f"{RANGE} asks for more",
+        )
+    return "the largest curvature was not resolved", "probe more examples"
 
 
 def _flattest(curvature: CurvatureStats | None) -> CurvatureStats | None:
