@@ -30,9 +30,14 @@ def about_geometry(
         yield finding("BSA221", optimizer=target.optimizer)
 
 
-def about_equilibrium(found: Equilibrium | None) -> Iterator[Finding]:
-    """Where the noise scale is that of the run."""
-    if found is None or found.verdict != "run" or found.noise_scale.value is None:
+def about_equilibrium(target: TargetDescription, found: Equilibrium | None) -> Iterator[Finding]:
+    """Where the noise scale is that of the run; before its first step, there is none."""
+    if (
+        target.checkpoint is None
+        or found is None
+        or found.verdict != "run"
+        or found.noise_scale.value is None
+    ):
         return
     yield finding(
         "BSA223",

@@ -75,7 +75,7 @@ def advise(session: Session, measured: Measured, load_seconds: float, command: s
         ),
         *about_dropout(gradient, measured.assumptions, _recommended(chosen, rows)),
         *about_geometry(target, facts, gradient),
-        *about_equilibrium(equilibrium),
+        *about_equilibrium(target, equilibrium),
         *remarks.about_local(searched, local),
         *remarks.about_advice(target, facts, gradient, critical, rows),
         *remarks.about_curvature(target, curvature, rows),

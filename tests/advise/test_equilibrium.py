@@ -130,8 +130,11 @@ def test_without_all_that_it_takes_nothing_is_said(missing: dict[str, Any]) -> N
 def test_only_a_settled_run_is_a_finding() -> None:
     run = along(learning_rate=0.6)
     assert run is not None and run.verdict == "run"
-    (remark,) = about_equilibrium(run)
+    target = contract_report().target
+    (remark,) = about_equilibrium(target, run)
     assert remark.code == "BSA223" and "η = 0.6 with B = 32 alone leaves B_simple near 53" in remark.message
     task = along(learning_rate=0.02)
     assert task is not None and task.verdict == "task"
-    assert list(about_equilibrium(task)) == list(about_equilibrium(None)) == []
+    assert list(about_equilibrium(target, task)) == list(about_equilibrium(target, None)) == []
+    initial = replace(target, checkpoint=None)
+    assert list(about_equilibrium(initial, run)) == []
