@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+import sys
 from collections.abc import Callable, Collection, Iterable
 from types import ModuleType
 from typing import Any
@@ -12,6 +14,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from bsadvisor.errors import DataError, TargetError
+from bsadvisor.settings import LARGEST_BATCH
 from bsadvisor.target.candidates import needed_arguments, no_data, no_model, own_names
 from bsadvisor.target.paths import PythonName, shown, typed
 from bsadvisor.target.user_code import UserCode
@@ -89,8 +92,12 @@ def find_number(code: UserCode, file: PythonName, name: str, kinds: tuple[type, 
     if found is None:
         return None
     if not _is_positive(found, kinds):
-        kind = "finite number" if float in kinds else "whole number"
-        raise TargetError(f"{name} in {shown(file.file)} is {found!r}", f"make it a {kind} above 0")
+        finite = float in kinds
+        kind = "finite number" if finite else "whole number"
+        most = "" if finite else f", at most {LARGEST_BATCH:,}"
+        raise TargetError(
+            f"{name} in {shown(file.file)} is {reprlib.repr(found)}", f"make it a {kind} above 0{most}"
+        )
     return float(found)
 
 
@@ -107,7 +114,7 @@ def find_numbers_like(
 
 def _is_positive(value: Any, kinds: tuple[type, ...]) -> bool:
     number = isinstance(value, kinds) and not isinstance(value, bool)
-    return number and 0 < float(value) < float("inf")
+    return number and 0 < value <= (LARGEST_BATCH if isinstance(value, int) else sys.float_info.max)
 
 
 def find_named(code: UserCode, where: PythonName) -> Any:

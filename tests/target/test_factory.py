@@ -96,6 +96,8 @@ def test_every_device_takes_its_share_of_the_batch(
     ("constant", "message"),
     [
         ("BATCH_SIZE = 0", "BATCH_SIZE in model.py is 0\nmake it a whole number above 0"),
+        ("BATCH_SIZE = 10**20", "BATCH_SIZE in model.py is 100000000000000000000\nmake it a whole number"),
+        ("BATCH_SIZE = 10**400", "BATCH_SIZE in model.py is 10000"),
         ("BATCH_SIZE = 3.5", "BATCH_SIZE in model.py is 3.5"),
         ("BATCH_SIZE = True", "BATCH_SIZE in model.py is True"),
         ("LEARNING_RATE = '1'", "LEARNING_RATE in model.py is '1'\nmake it a finite number above 0"),
