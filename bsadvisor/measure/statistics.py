@@ -157,10 +157,13 @@ def parameter_groups(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
     Example:
         >>> parameter_groups(["net.0.weight", "net.0.bias", "scale"])
         {'net.0': ['net.0.weight', 'net.0.bias'], 'scale': ['scale']}
+        >>> parameter_groups(["_orig_mod.0.weight"])  # as torch.compile calls it
+        {'0': ['_orig_mod.0.weight']}
     """
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(name.rpartition(".")[0] or name, []).append(name)
+        plain = name.replace("_orig_mod.", "")
+        groups.setdefault(plain.rpartition(".")[0] or plain, []).append(name)
     return groups
 
 

@@ -342,9 +342,10 @@ def facts(report: Report) -> Iterator[Fact]:
 def _planned(report: Report, plan: TrialPlan) -> Iterator[str]:
     """What measuring would take."""
     sizes = ", ".join(map(numbers.integer, plan.batch_sizes))
-    yield f"not run: {report.target.trial_command}"
-    yield f"would take about {numbers.seconds(plan.seconds)} s: {numbers.counted(plan.runs, 'run')}"
-    yield f"at B = {sizes}, {numbers.significant(plan.examples)} {report.target.example}s in all"
+    runs = numbers.counted(plan.runs, "run")
+    yield f"not run: it would take about {numbers.seconds(plan.seconds)} s for {runs}"
+    yield f"at B = {sizes}, {numbers.significant(plan.examples)} {report.target.example}s in all:"
+    yield report.target.trial_command
 
 
 def _trial(report: Report, trial: TrialStats) -> Iterator[str]:
