@@ -128,7 +128,13 @@ def test_an_input_is_data_and_never_code(folder: Path) -> None:
 
 def test_the_action_tells_of_a_report_that_cannot_be_read(folder: Path) -> None:
     ran = run_step("Check", folder, targets="gone.json")
-    assert (ran.code, ran.summary, ran.output) == (4, "", "exit-code=4\n")
+    (error,) = parse(ran.out)
+    assert (error.name, error.message) == (
+        "error",
+        "gone.json cannot be read: No such file or directory\ncheck the path",
+    )
+    assert "### gone.json: not judged" in ran.summary
+    assert (ran.code, ran.output) == (4, "exit-code=4\n")
 
 
 def test_the_action_installs_itself_where_it_is_asked_to(folder: Path) -> None:

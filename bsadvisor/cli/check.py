@@ -130,7 +130,9 @@ def check(
         seed=seed,
     )
     names = targets or []
-    refuse_doubles([*names, *([baseline] if baseline == "-" else [])], "give every target once")
+    refuse_doubles(names, "give every target once")
+    if baseline is not None and (baseline == "-" or len(names) == 1):
+        refuse_doubles([*names, baseline], "a baseline is another report, made before")
     refuse_unusable(probing)
     if names and all(map(is_report, names)):
         _refuse_what_only_a_probe_heeds(request, probing)
@@ -138,6 +140,8 @@ def check(
     refuse_doubles(list(map(str, written)), "give every file once")
     for path in written:
         check_writable(path)
+    chosen = choose_check_format(format, output)
+    kinds = {path: choose_check_format(None, path) for path in also or ()}
     checker = Checker(
         request=request,
         probing=probing,
@@ -145,14 +149,14 @@ def check(
             rules=rule or (), fail_on=fail_on, baseline=read_report(baseline) if baseline else None
         ),
         allow_inconclusive=allow_inconclusive,
+        told_to_ci=bool({chosen, *kinds.values()} & {"github", "junit"}),
         quiet=quiet,
         stop=StopSignal(),
     )
     with take_stdout() as stdout:
         summary = checker.check(names or [None])
-        for path in also or ():
-            write_file(path, reports.render_check(summary, choose_check_format(None, path)))
-        chosen = choose_check_format(format, output)
+        for path, kind in kinds.items():
+            write_file(path, reports.render_check(summary, kind))
         if output:
             write_file(output, reports.render_check(summary, chosen))
         else:

@@ -40,6 +40,8 @@ class Checker:
     probing: ProbeSettings
     settings: CheckSettings
     allow_inconclusive: bool
+    told_to_ci: bool
+    """The result is annotations or JUnit, which have a place for what could not be judged."""
     quiet: bool
     stop: StopSignal
 
@@ -47,9 +49,10 @@ class Checker:
         """Judge them all; the error of one of several does not keep the others from being judged.
 
         Raises:
-            BsadvisorError: the only one cannot be judged.
+            BsadvisorError: the only one cannot be judged, and the result has no place for that.
         """
-        judge = self._judge if len(names) == 1 else self._try_to_judge
+        alone = len(names) == 1 and not self.told_to_ci
+        judge = self._judge if alone else self._try_to_judge
         targets = [judge(name) for name in names if not self.stop.requested]
         code = max((target.exit_code for target in targets), key=BADNESS.index)
         return CheckSummary(

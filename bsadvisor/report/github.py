@@ -20,11 +20,16 @@ def to_github(summary: CheckSummary) -> str:
 def _target(target: CheckedTarget, title: str) -> Iterator[str]:
     report, error = target.report, target.error
     if error is not None:
-        yield _command("error", {"title": title}, f"{target.name}: {error.message}\n{error.remedy}")
+        yield _command("error", {"title": title}, f"{_named(target.name, error.message)}\n{error.remedy}")
     if report is not None:
         told = f"{target.name}: {report.verdict}, {check_content.judged_pair(report)}{_not_known(report)}"
         yield _command("notice", {"title": title}, told)
         yield from _annotations(report)
+
+
+def _named(name: str, message: str) -> str:
+    """Most errors name the file themselves."""
+    return message if name in message else f"{name}: {message}"
 
 
 def _not_known(report: Report) -> str:

@@ -466,3 +466,22 @@ def test_what_machines_read_is_whole_on_a_stream_that_is_not_utf_8(
         assert suite.get("name") == "é.json"
     else:
         assert "lr = 1" in finished.out
+
+
+@pytest.mark.parametrize("words", ["--format github", "--format junit", "--output out.xml", "--also out.xml"])
+def test_a_job_is_told_of_the_only_target_that_cannot_be_judged(run: Run, folder: Path, words: str) -> None:
+    finished = run("check", "gone.json", *words.split(), "--also", "out.md")
+    assert finished.code == 4
+    assert len(finished.err.splitlines()) == 2
+    told = finished.out if "format" in words else Path("out.xml").read_text()
+    assert "gone.json cannot be read" in told
+    assert Path("out.md").read_text().startswith("bsadvisor 0.1.0 check\n\n### gone.json: not judged")
+
+
+def test_a_report_is_no_baseline_of_itself(run: Run, folder: Path) -> None:
+    save(contract_report(), "a.json")
+    finished = run("check", "a.json", "--baseline", "./a.json")
+    assert (finished.code, finished.out) == (2, "")
+    assert (
+        finished.err == "error: ./a.json is given twice\n  try: a baseline is another report, made before\n"
+    )
