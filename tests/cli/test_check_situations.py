@@ -334,6 +334,20 @@ SITUATIONS = {
         unknown=rules(ESCAPE, MEMORY),
         why="cannot be told without the optimizer's state",
     ),
+    "negative curvature with an optimizer that nobody knows": Situation(
+        report=lambda: of_family("other", replace(limited(), saddle=noted())),
+        typed="--lr 1e-3 --rule escape_steps=10",
+        code=0,
+        unknown=rules(ESCAPE, MEMORY),
+        why="what AdamW makes of a gradient is not known here",
+    ),
+    "a saddle without second derivatives": Situation(
+        report=lambda: replace(good(), findings=(finding("BSA219", problem="it is not finite"),)),
+        typed="--lr 1e-3 --rule escape_steps=10",
+        code=0,
+        unknown=rules(ESCAPE, MEMORY),
+        why="no second derivative of this model could be had",
+    ),
     "a saddle that was not looked for": Situation(
         typed="--batch-size 64 --lr 1e-3 --rule escape_steps=10", code=0, unknown=rules(ESCAPE, MEMORY)
     ),

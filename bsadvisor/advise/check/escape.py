@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from bsadvisor.advise.check.outcome import Case, Outcome, at_most, least, likely
-from bsadvisor.advise.check.reach import reach
+from bsadvisor.advise.check.reach import reach, unknown_optimizer, why_no_curvature
 from bsadvisor.advise.short_runs import is_refuted
 from bsadvisor.advise.update_rule import UpdateRule, update_rule
 from bsadvisor.values import (
@@ -37,13 +37,15 @@ def judge_escape(rule: CheckRule, pair: SourcedPair, report: Report) -> Outcome:
     case = Case(rule=rule, asked=float(rule.value), source=pair.batch_size_from)
     saddle = report.saddle
     if saddle is None:
-        return case.unknown("whether there is a saddle was not measured", "probe without --no-curvature")
+        return case.unknown(*why_no_curvature(report, "whether there is a saddle was not measured"))
     updates = update_rule(report.target.optimizer_details)
     if saddle.verdict == "none" or (saddle.verdict == "note" and _is_told(saddle, report.target, updates)):
         return case.passed("no saddle holds the run up")
     if saddle.verdict == "unresolved":
         return case.unknown("a saddle was neither seen nor excluded", "probe more examples")
-    if saddle.evidence is None or updates is None or not updates.knows_geometry:
+    if updates is None:
+        return case.unknown(unknown_optimizer(report), "`escape_steps: null` turns the rule off")
+    if saddle.evidence is None or not updates.knows_geometry:
         return case.unknown(
             "the steps to leave cannot be told without the optimizer's state",
             "probe a checkpoint that holds it",

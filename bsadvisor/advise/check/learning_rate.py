@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bsadvisor.advise.check.outcome import Case, Outcome
 from bsadvisor.advise.check.rate_range import advised_range
-from bsadvisor.advise.check.reach import reach, why_open
+from bsadvisor.advise.check.reach import reach, unknown_optimizer, why_no_curvature, why_open
 from bsadvisor.advise.update_rule import limit_by_batch_size, update_rule
 from bsadvisor.values import (
     CheckRule,
@@ -23,6 +23,8 @@ NO_ANCHOR = "the advice would start from the very pair that is judged"
 
 
 RANGE = "`learning_rate: range`"
+
+NO_LIMIT = "the stability limit was not measured"
 
 
 def judge_learning_rate(
@@ -84,19 +86,18 @@ def _limit(report: Report, batch: int) -> Reach:
 def _why_no_limit(report: Report) -> tuple[str, str]:
     """The reason, and what would give one."""
     curvature, rule = report.curvature, update_rule(report.target.optimizer_details)
-    if curvature is None and any(found.code == "BSA219" for found in report.findings):
-        return "no second derivative of this model could be had", f"{RANGE}, which needs none"
+    if curvature is None:
+        return why_no_curvature(report, NO_LIMIT)
     if rule is None:
-        optimizer = report.target.optimizer or "the optimizer"
-        return f"what {optimizer} makes of a gradient is not known here", f"{RANGE}, which needs no limit"
+        return unknown_optimizer(report), f"{RANGE}, which needs no limit"
     if not rule.knows_geometry:
         return (
             "the stability limit takes the optimizer's state",
             f"probe a checkpoint that holds it; or {RANGE}, which needs none",
         )
-    largest = curvature.own_lambda_max if curvature else None
+    largest = curvature.own_lambda_max
     if largest is None:
-        return "the stability limit was not measured", "probe without --no-curvature"
+        return NO_LIMIT, "probe with a larger --time-budget"
     if largest.value is not None and largest.value <= 0:
         return (
             "the loss curves upwards nowhere here, so that no learning rate is unstable",

@@ -45,6 +45,21 @@ def why_open(report: Report) -> tuple[str, str]:
     return "the noise scale has no upper end yet", "probe more examples: raise --time-budget"
 
 
+def why_no_curvature(report: Report, missing: str) -> tuple[str, str]:
+    """Why a part of it is missing, and what would give it."""
+    if any(found.code == "BSA219" for found in report.findings):
+        return (
+            "no second derivative of this model could be had",
+            "a rule that needs none, such as `learning_rate: range`",
+        )
+    return missing, "probe without --no-curvature"
+
+
+def unknown_optimizer(report: Report) -> str:
+    """Where no rule knows its steps."""
+    return f"what {report.target.optimizer or 'the optimizer'} makes of a gradient is not known here"
+
+
 def at_initial_weights(report: Report) -> bool:
     """Noise scales grow during training: what was measured is a lower bound of the run's."""
     return report.target.checkpoint is None
