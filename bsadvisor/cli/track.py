@@ -54,8 +54,8 @@ def track(
     quiet: flags.Quiet = False,
     trust_checkpoint: flags.TrustCheckpoint = False,
 ) -> None:
-    """Follow the noise scale over a run's checkpoints. Where it certainly grows, a ramp of the batch size for
-    the next run is given, with ready settings."""
+    """Follow the noise scale over a run's checkpoints. Where larger batches late in the run are expected to end
+    it lower, a ramp of the batch size for the next run is given, with ready settings."""
     from bsadvisor import report as reports
     from bsadvisor.cli.measuring import keep_silent, refuse_unusable, say
     from bsadvisor.cli.progress import progress_bar

@@ -31,6 +31,11 @@ FRESH = (
     "transformer-wikipedia-adamw-mid",
     "convnet-mnist-nesterov-early",
     "transformer-shakespeare-adamw-early",
+    "mlp-mnist-adamw-mid",
+    "transformer-wikipedia-adamw-early",
+    "lstm-shakespeare-adamw-mid",
+    "mlp-noisy-digits-momentum-early",
+    "convnet-mnist-sgd-early",
 )
 """Named before any of them was run, to judge what was made on others."""
 

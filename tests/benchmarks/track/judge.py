@@ -165,8 +165,9 @@ def shown(row: dict[str, Any]) -> str:
     """The three runs side by side."""
     losses, steps = row["final_loss"], row["steps"]
     to_mean, to_small = row["steps_to_loss_of_mean"]["ramp"], row["steps_to_loss_of_small"]["ramp"]
+    kind = "Try " if row["advised"] else "open" if "cannot be told" in row["reason"] else "none"
     return (
-        f"{row['case']:36} {'Try ' if row['advised'] else 'none'}"
+        f"{row['case']:36} {kind}"
         f" small {losses['small']:.4f} in {steps['small']:4}  mean {losses['mean']:.4f} in {steps['mean']:4}"
         f"  ramp {losses['ramp']:.4f} in {steps['ramp']:4}; ramp is at the mean's in {to_mean},"
         f" at the small one's in {to_small}"
