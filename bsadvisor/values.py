@@ -1060,7 +1060,8 @@ class RampSummary:
     loss_of: LossSource
     """Whose loss, here and below."""
     loss_change: Estimate
-    """Of the loss at the end, against the batch size in use throughout: predicted."""
+    """Of the loss at the end, against the batch size in use throughout: predicted. The interval is of how the
+    losses scatter, and not of how far the prediction itself is off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
