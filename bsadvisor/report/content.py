@@ -410,16 +410,16 @@ def _geometry(about: TargetDescription) -> str:
 
 
 _REGIMES: dict[NoiseRegime | None, str] = {
-    "noise": "mostly noise",
-    "signal": "mostly signal",
-    "between": "noise and signal alike",
-    None: "not known whether noise or signal",
+    "noise": "the gradient is mostly noise",
+    "signal": "the gradient is mostly signal",
+    "between": "the gradient is noise and signal alike",
+    None: "it is not known whether the gradient is mostly noise",
 }
 
 
 def _regime(regime: NoiseRegime | None, found: SignalToNoise) -> Iterator[str]:
     """Of the whole gradient at the batch size in use, and of its coordinates one by one."""
-    yield f"at B = {numbers.integer(found.batch_size)} the gradient is {_REGIMES[regime]}:"
+    yield f"at B = {numbers.integer(found.batch_size)} {_REGIMES[regime]}:"
     noise, signal = (
         numbers.interval(estimate, write=numbers.share)
         for estimate in (found.noise_dominated, found.signal_dominated)
