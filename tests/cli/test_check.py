@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import jsonschema
 import pytest
 
 from bsadvisor import report as reports
@@ -20,6 +19,7 @@ from bsadvisor.values import Report
 from tests.cli.conftest import Run
 from tests.report.junit_schema import offences
 from tests.report.sample import contract_report, nothing_resolved
+from tests.report.valid import validate
 from tests.report.workflow_commands import parse
 
 MODEL = """
@@ -83,7 +83,7 @@ def test_flags_set_the_pair_judged_and_the_checkpoint_the_anchor(run: Run, folde
     assert (data["target"]["batch_size"], data["target"]["learning_rate"]) == (32, 0.05)
     assert data["check"]["anchor"]["learning_rate_from"]["by"] == "checkpoint"
     assert data["check"]["pair"]["learning_rate"] == 50.0
-    jsonschema.validate(data, reports.schema())
+    validate(data)
 
 
 def test_the_same_pair_as_the_checkpoint_is_fine(run: Run, folder: Path) -> None:
@@ -215,7 +215,7 @@ def test_the_exit_code_is_the_worst_of_several(
     save(replace(contract_report(), predicted_critical_batch_size=small), "bad.json")
     finished = run("check", *names.split(), "--format", "json")
     data = json.loads(finished.out)
-    jsonschema.validate(data, reports.schema())
+    validate(data)
     assert (finished.code, data["exit_code"], data["verdict"]) == (code, code, verdict)
     assert [target["name"] for target in data["targets"]] == names.split()
     errors = [line for line in finished.err.splitlines() if line.startswith("error: ")]

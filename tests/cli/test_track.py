@@ -7,13 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import jsonschema
 import pytest
 import torch
 import yaml
 
-from bsadvisor import report as reports
 from tests.cli.conftest import Run
+from tests.report.valid import validate
 
 MODEL = """
 import torch
@@ -74,7 +73,7 @@ def track(run: Run, there: Path) -> Callable[..., dict[str, object]]:
         finished = run("track", "model.py", *arguments, "--max-examples", "256", "--format", "json")
         assert finished.code == 0, finished.err
         found = json.loads(finished.out)
-        jsonschema.validate(found, reports.schema())
+        validate(found)
         assert isinstance(found, dict)
         return found
 

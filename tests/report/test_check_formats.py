@@ -14,14 +14,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsadvisor.report import CHECK_FORMATS, from_json, render, render_check, schema, to_json
+from bsadvisor.report import CHECK_FORMATS, from_json, render, render_check, to_json
 from bsadvisor.values import CheckedTarget, CheckSummary, Judgement, Report, RuleResult
 from tests.report import checked
 from tests.report.anything import REPORTS, of_type
 from tests.report.junit_schema import offences
+from tests.report.valid import validate
 from tests.report.workflow_commands import parse
-
-SCHEMA = schema()
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -83,7 +82,7 @@ def test_one_target_is_its_report_and_several_are_a_summary() -> None:
     several = json.loads(render_check(checked.three(), "json"))
     assert [target["exit_code"] for target in several["targets"]] == [3, 0, 4]
     assert several["targets"][2]["report"] is None
-    jsonschema.validate(several, SCHEMA)
+    validate(several)
     assert yaml.safe_load(render_check(checked.three(), "yaml")) == several
 
 
@@ -91,7 +90,7 @@ def test_one_target_is_its_report_and_several_are_a_summary() -> None:
 @given(JUDGED, NAMES)
 def test_any_check_is_valid_in_every_format(report: Report, name: str) -> None:
     assert from_json(to_json(report)) == report
-    jsonschema.validate(json.loads(to_json(report)), SCHEMA)
+    validate(json.loads(to_json(report)))
     for format in CHECK_FORMATS:
         assert render_check(single(report, name), format)
     assert offences(ElementTree.fromstring(render_check(single(report, name), "junit"))) == []
@@ -102,7 +101,7 @@ def test_a_check_without_its_verdict_is_not_valid() -> None:
     data = json.loads(render_check(checked.three(), "json"))
     del data["verdict"]
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(data, SCHEMA)
+        validate(data)
 
 
 # --- annotations --------------------------------------------------------------------------------

@@ -11,14 +11,13 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
-from bsadvisor.report import ReportError, from_json, render, schema, to_json
+from bsadvisor.report import ReportError, from_json, render, to_json
 from bsadvisor.values import Finding, Report
 from tests.report.anything import REPORTS
 from tests.report.curved import at_a_saddle
 from tests.report.sample import contract_report, extreme
 from tests.report.samples import SAMPLES
-
-SCHEMA = schema()
+from tests.report.valid import SCHEMA, validate
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
@@ -31,7 +30,7 @@ def test_a_report_comes_back_exactly_from_json(sample: Callable[[], Report]) -> 
 def test_any_report_is_valid_json_that_comes_back_exactly(report: Report) -> None:
     text = to_json(report)
     assert from_json(text) == report
-    jsonschema.validate(json.loads(text), SCHEMA)
+    validate(json.loads(text))
 
 
 def test_the_keys_are_the_fields_in_their_order() -> None:
@@ -140,7 +139,7 @@ def test_the_schema_explains_curvature_and_saddle() -> None:
         ),
     ]:
         assert SCHEMA["$defs"][name]["properties"][field]["description"] == about
-    jsonschema.validate(json.loads(to_json(at_a_saddle())), SCHEMA)
+    validate(json.loads(to_json(at_a_saddle())))
 
 
 @pytest.mark.parametrize("damage", ["missing", "unknown", "wrong type"])
@@ -153,7 +152,7 @@ def test_the_schema_refuses_what_is_not_a_report(damage: str) -> None:
     else:
         data["target"]["anchor"] = "flags"
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(data, SCHEMA)
+        validate(data)
 
 
 def test_evidence_may_hold_any_json() -> None:

@@ -6,20 +6,18 @@ import json
 import os
 from pathlib import Path
 
-import jsonschema
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from rich.cells import cell_len
 from torch.utils.data import DataLoader, TensorDataset
 
-from bsadvisor.report import ReportError, from_json, ramp_settings, render, schema, to_json
+from bsadvisor.report import ReportError, from_json, ramp_settings, render, to_json
 from bsadvisor.report.trend_chart import trend_chart
 from bsadvisor.values import Estimate, TrackReport
 from tests.report.anything import of_type
 from tests.report.tracked import TRACKED, track_ramp
-
-SCHEMA = schema()
+from tests.report.valid import validate
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -46,7 +44,7 @@ def test_eighty_columns_suffice(name: str, unicode: bool) -> None:
 @pytest.mark.parametrize("name", TRACKED)
 def test_the_json_follows_the_schema_and_is_no_report_of_a_checkpoint(name: str) -> None:
     text = to_json(TRACKED[name]())
-    jsonschema.validate(json.loads(text), SCHEMA)
+    validate(json.loads(text))
     with pytest.raises(ReportError, match="of a whole run"):
         from_json(text)
 
@@ -54,7 +52,7 @@ def test_the_json_follows_the_schema_and_is_no_report_of_a_checkpoint(name: str)
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(of_type(TrackReport))
 def test_any_track_is_valid_json(found: TrackReport) -> None:
-    jsonschema.validate(json.loads(to_json(found)), SCHEMA)
+    validate(json.loads(to_json(found)))
 
 
 # --- the chart ----------------------------------------------------------------------------------

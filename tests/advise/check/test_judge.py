@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 from typing import get_args
 
-import jsonschema
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -19,7 +18,7 @@ from bsadvisor.advise.check.reach import critical_batch_size, factor_between, no
 from bsadvisor.advise.check.soundness import contradictions
 from bsadvisor.errors import UsageError
 from bsadvisor.findings import CATALOGUE
-from bsadvisor.report import from_json, schema, to_json
+from bsadvisor.report import from_json, to_json
 from bsadvisor.settings import RuleSeverity
 from bsadvisor.values import (
     CheckRequest,
@@ -34,8 +33,7 @@ from bsadvisor.values import (
 )
 from tests.report import curved, sample, tried
 from tests.report.anything import REPORTS
-
-SCHEMA = schema()
+from tests.report.valid import validate
 
 VALUES: dict[RuleName, float | str | None] = {
     "max_examples_over_minimum": 2.0,
@@ -331,5 +329,5 @@ def test_whatever_a_report_holds_the_answer_is_a_valid_report(
     results = (*judged.check.passed, *judged.check.unknown, *judged.violations)
     assert sorted(result.rule for result in results) == sorted(VALUES)
     assert from_json(to_json(judged)) == judged
-    jsonschema.validate(json.loads(to_json(judged)), SCHEMA)
+    validate(json.loads(to_json(judged)))
     assert len(list(contradictions(report))) <= 1
