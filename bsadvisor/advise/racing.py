@@ -144,7 +144,8 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
         return None
     if len(line.timed) > 1 and not _lower_was_better(line):
         return None
-    return heat_at(line.batch_size, (lowest / RATIO**0.5,), course.seeds.timing, leg, curve.best_steps)
+    step = RATIO if line.chosen is None else RATIO**0.5
+    return heat_at(line.batch_size, (lowest / step,), course.seeds.timing, leg, curve.best_steps)
 
 
 def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
@@ -161,6 +162,7 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None
 
 
 def _lower_was_better(line: Line) -> bool:
-    """By more than two rates that are as good differ; else it was the expectation that was wrong."""
+    """By more than two rates that are as good differ; else it was the expectation that was wrong. A rate
+    that never got there says nothing of lower ones."""
     lowest, before = (steps_of(line.timed[rate]) for rate in sorted(line.timed)[:2])
-    return lowest * EQUAL < before
+    return math.isinf(lowest) or lowest * EQUAL < before

@@ -205,6 +205,31 @@ def test_where_a_rate_that_was_not_searched_blows_up_a_lower_one_is_timed() -> N
     assert 256 in {point.batch_size for point in stats(fragile).curve}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lucky(World):
+    """Above an edge, only the order of the data that rates are searched on gets there."""
+
+    edge: float
+
+    def run(self, heat: Heat) -> HeatResult:
+        found = World.run(self, heat)
+        lost = {"outcome": "out_of_reach", "steps": None}
+        return replace(
+            found,
+            branches=tuple(
+                replace(branch, **lost) if branch.learning_rate > self.edge and branch.seed > 1 else branch  # type: ignore[arg-type]
+                for branch in found.branches
+            ),
+        )
+
+
+@pytest.mark.parametrize("edge", [0.1, 0.07, 0.04])
+def test_where_the_best_searched_rate_was_luck_a_lower_one_is_timed(edge: float) -> None:
+    found = stats(Lucky(course=COURSE, critical=100.0, best_rate=0.12, edge=edge))
+    own = next(point for point in found.curve if point.batch_size == COURSE.batch_size)
+    assert own.learning_rate <= edge
+
+
 def test_rates_that_blow_up_are_counted_and_never_recommended() -> None:
     cliff = Cliff(course=COURSE, critical=100.0, best_rate=0.15, edge=0.16)
     found = stats(cliff)
