@@ -32,6 +32,10 @@ class BsadvisorError(Exception):
         self.message = message
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[type[BsadvisorError], tuple[str, str]]:
+        """It may come from another process."""
+        return type(self), (self.message, self.remedy)
+
 
 class UsageError(BsadvisorError):
     """Flags or a spec file that cannot be understood."""

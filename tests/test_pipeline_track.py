@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from bsadvisor import pipeline
 from bsadvisor.pipeline.tracking import track
 from bsadvisor.settings import ProbeSettings, TargetRequest
-from bsadvisor.values import TrackReport
+from bsadvisor.values import Progress, ProgressCallback, TrackReport
 
 MODEL = """
 import torch
@@ -63,12 +63,12 @@ class World:
                 self.weights[step] = state
         return self
 
-    def track(self, *, patterns: str = "*.pt") -> TrackReport:
+    def track(self, *, patterns: str = "*.pt", progress: ProgressCallback = lambda step: None) -> TrackReport:
         return track(
             TargetRequest(target=str(self.folder / "model.py")),
             [str(path) for path in self.folder.glob(patterns)],
             ProbeSettings(max_examples=128),
-            progress=lambda step: None,
+            progress=progress,
             notify=print,
             stop=pipeline.StopSignal(),
         )
@@ -131,3 +131,15 @@ def test_too_few_late_checkpoints_are_not_averaged(tmp_path: Path) -> None:
 def test_checkpoints_in_an_order_that_nobody_knows_are_not_averaged(tmp_path: Path) -> None:
     found = World(tmp_path).train("epoch{}.pt").track()
     assert found.checkpoints[0].step_from == "order" and found.weight_average is None
+
+
+def test_a_checkpoint_that_was_replaced_since_is_not_averaged(tmp_path: Path) -> None:
+    """A run that still trains may write over its own."""
+    world = World(tmp_path).train()
+
+    def replace(step: Progress) -> None:
+        if step.phase.startswith("4/4"):
+            torch.save(world.weights[50], tmp_path / "step-200.pt")
+
+    found = world.track(progress=replace)
+    assert len(found.checkpoints) == 4 and found.weight_average is None

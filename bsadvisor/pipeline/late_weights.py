@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
+from bsadvisor.errors import CheckpointError
 from bsadvisor.measure.heldout_loss import JudgedOn, MeanLoss, Mode, heldout_sampler, mean_loss
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.weight_mean import WeightMean
 from bsadvisor.pipeline import Probed
 from bsadvisor.settings import ProbeSettings
-from bsadvisor.target.survey import Survey
+from bsadvisor.target.checkpoint import load_weights, read_checkpoint
+from bsadvisor.target.survey import Survey, Surveyed
 from bsadvisor.values import LossSource, WeightAverage
 
 LATE = 0.5
@@ -60,43 +64,78 @@ class Judge:
         return Sampler(target.data, seed=seed) if target.data.size is not None else None
 
 
-class LateWeights:
-    """The last checkpoints of a run, taken up in order, and the average of their weights."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateLoss:
+    """Of one of the run's last checkpoints, by which the average of their weights is judged."""
 
-    def __init__(self, found: Survey) -> None:
-        last = found.checkpoints[-1].step
-        late = [one for one in found.checkpoints if one.step >= LATE * last]
-        known = found.step_from != "order" and len(late) >= FEWEST
-        self._steps = {one.path: one.step for one in late} if known else {}
-        self._mean = WeightMean()
-        self._losses: list[float] = []
+    value: float
+    average: float | None
+    """At the average of all their weights; of the very last checkpoint only."""
+    loss_of: LossSource
+    mode: Mode
 
-    def take(self, path: str, judge: Judge, *, known: MeanLoss | None) -> None:
-        """A checkpoint, if it is one of the last.
 
-        Args:
-            known: its loss in evaluation mode, on the examples that the judge judges a run by.
-        """
-        if path not in self._steps:
-            return
-        loss = known if judge.mode == "eval" else judge.loss(judge.loss_of, judge.mode)
-        if loss is not None and loss.loss.value is not None and loss.mode == judge.mode:
-            self._losses.append(loss.loss.value)
-            self._mean.add(judge.probed.target.parameters)
+def late_checkpoints(found: Survey) -> tuple[Surveyed, ...]:
+    """Those whose weights are averaged; none where they are too few or in an order that nobody knows."""
+    last = found.checkpoints[-1].step
+    late = tuple(one for one in found.checkpoints if one.step >= LATE * last)
+    return late if found.step_from != "order" and len(late) >= FEWEST else ()
 
-    def average(self, judge: Judge) -> WeightAverage | None:
-        """None unless all of the last ones were taken, the judge's at the end."""
-        if not self._losses or len(self._losses) < len(self._steps):
+
+def late_loss(
+    surveyed: Surveyed, late: Sequence[Surveyed], judge: Judge, *, known: MeanLoss | None, trust: bool
+) -> LateLoss | None:
+    """None of a checkpoint that is not one of the last, or that cannot be judged.
+
+    Args:
+        surveyed: whose weights the judge's target has.
+        late: of `late_checkpoints`.
+        known: its loss in evaluation mode, on the examples that the judge judges a run by.
+        trust: whether checkpoints may run code.
+    """
+    if surveyed not in late:
+        return None
+    loss = known if judge.mode == "eval" else judge.loss(judge.loss_of, judge.mode)
+    if loss is None or loss.loss.value is None or loss.mode != judge.mode:
+        return None
+    return LateLoss(
+        value=loss.loss.value,
+        average=_at_average(late, judge, trust=trust) if surveyed == late[-1] else None,
+        loss_of=judge.loss_of,
+        mode=judge.mode,
+    )
+
+
+def _at_average(late: Sequence[Surveyed], judge: Judge, *, trust: bool) -> float | None:
+    """The loss with the weights of all of them averaged; None where a file has changed since the survey."""
+    target, mean = judge.probed.target, WeightMean()
+    for one in late:  # the target's own last, so that nothing of the others stays in its buffers
+        try:
+            checkpoint = read_checkpoint(Path(one.path), trust=trust)
+        except CheckpointError:
             return None
-        with self._mean.in_place_of(judge.probed.target.parameters):
-            found = judge.loss(judge.loss_of, judge.mode)
-        if found is None or found.loss.value is None:
+        if checkpoint.sha256 != one.sha256:
             return None
-        return WeightAverage(
-            checkpoints=len(self._losses),
-            from_step=min(self._steps.values()),
-            loss=found.loss.value,
-            mean_loss=fmean(self._losses),
-            loss_of=judge.loss_of,
-            mode=judge.mode,
-        )
+        load_weights(target.model, checkpoint)
+        mean.add(target.parameters)
+    with mean.in_place_of(target.parameters):
+        found = judge.loss(judge.loss_of, judge.mode)
+    return found.loss.value if found else None
+
+
+def weight_average(late: Sequence[Surveyed], losses: Sequence[LateLoss]) -> WeightAverage | None:
+    """None unless all of the last ones were judged.
+
+    Args:
+        losses: of those that were, in their order.
+    """
+    if not losses or len(losses) < len(late) or losses[-1].average is None:
+        return None
+    return WeightAverage(
+        checkpoints=len(losses),
+        from_step=late[0].step,
+        loss=losses[-1].average,
+        mean_loss=fmean(loss.value for loss in losses),
+        loss_of=losses[-1].loss_of,
+        mode=losses[-1].mode,
+    )

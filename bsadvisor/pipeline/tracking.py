@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import get_args
+from collections.abc import Callable, Sequence
 
 from bsadvisor import __version__
 from bsadvisor.advise.pairs import PairInUse
 from bsadvisor.advise.ramp import Ramp, Run, advise_ramp
 from bsadvisor.advise.track_remarks import about_probes, about_run, measure_again
 from bsadvisor.advise.trend import find_trends
-from bsadvisor.measure.heldout_loss import MeanLoss
-from bsadvisor.pipeline import Probed, StopSignal, probe_target
-from bsadvisor.pipeline.late_weights import Judge, LateWeights
+from bsadvisor.pipeline import StopSignal, Stopwatch
+from bsadvisor.pipeline.checkpoints import ProbedCheckpoint, RunToProbe, probe_in_turn
+from bsadvisor.pipeline.devices import probe_on
+from bsadvisor.pipeline.late_weights import late_checkpoints, weight_average
 from bsadvisor.settings import ProbeSettings, TargetRequest
-from bsadvisor.target.survey import Survey, Surveyed, survey
+from bsadvisor.target.device import accelerators
+from bsadvisor.target.survey import Survey, survey
 from bsadvisor.values import (
     SCHEMA_VERSION,
-    Estimate,
-    LossSource,
     NoiseTrend,
-    Progress,
     ProgressCallback,
-    Report,
     TrackedCheckpoint,
     TrackReport,
     WeightAverage,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Probed:
-    """A checkpoint and its report."""
-
-    surveyed: Surveyed
-    report: Report
-    loss: Estimate | None
-    heldout_loss: Estimate | None
-    average: WeightAverage | None
-    """Of the run's last checkpoints, at the very last."""
 
 
 def track(
@@ -63,74 +47,40 @@ def track(
         BsadvisorError: the target cannot be loaded or run, or a checkpoint is not its.
         KeyboardInterrupt: stopped before a checkpoint was measured.
     """
-    began = time.perf_counter()
+    watch = Stopwatch(budget=settings.time_budget, began=time.perf_counter())
     stop.deferred = True
     found = survey(request, paths, notify=notify)
     stop.release()
-    probed = list(_probe_each(request, found, settings, began, progress, notify, stop))
+    run = RunToProbe(request=request, settings=settings, found=found)
+    probed = _probe_all(run, watch, progress=progress, notify=notify, stop=stop)
     if not probed:
         raise KeyboardInterrupt
-    return _report(found, probed, settings, seconds=time.perf_counter() - began)
+    return _report(found, probed, settings, seconds=watch.seconds)
 
 
-def _probe_each(
-    request: TargetRequest,
-    found: Survey,
-    settings: ProbeSettings,
-    began: float,
+def _probe_all(
+    run: RunToProbe,
+    watch: Stopwatch,
+    *,
     progress: ProgressCallback,
     notify: Callable[[str], None],
     stop: StopSignal,
-) -> Iterator[_Probed]:
-    """One after the other, each with its share of the time that is left."""
-    total, late = len(found.checkpoints), LateWeights(found)
-    for index, surveyed in enumerate(found.checkpoints):
-        if stop.requested:
-            return
-        left = settings.time_budget - (time.perf_counter() - began)
-
-        def tell(step: Progress, where: str = f"{index + 1}/{total} {surveyed.path}") -> None:
-            progress(replace(step, phase=f"{where} {step.phase}"))
-
-        try:
-            probed = probe_target(
-                replace(request, checkpoint=surveyed.path),
-                replace(settings, curvature=False, time_budget=max(left / (total - index), 0.1)),
-                progress=tell,
-                notify=notify,
-                stop=stop,
-            )
-        except KeyboardInterrupt:
-            return
-        yield _judged(surveyed, probed, settings, late)
-
-
-def _judged(surveyed: Surveyed, probed: Probed, settings: ProbeSettings, late: LateWeights) -> _Probed:
-    """With its losses; the last of the run with that of the averaged weights."""
-    judge = Judge(probed=probed, settings=settings)
-    losses = {of: judge.loss(of) for of in get_args(LossSource)}
-    late.take(surveyed.path, judge, known=losses[judge.loss_of])
-    local = probed.report.local
-    return _Probed(
-        surveyed=surveyed,
-        report=probed.report,
-        loss=_estimate(losses["train"]) or (local.loss if local else None),
-        heldout_loss=_estimate(losses["heldout"]),
-        average=late.average(judge),
-    )
-
-
-def _estimate(found: MeanLoss | None) -> Estimate | None:
-    return found.loss if found else None
+) -> list[ProbedCheckpoint]:
+    """On every accelerator at a time, where there are several and the user wants no certain one."""
+    devices = accelerators(run.request.device)
+    if min(len(devices), run.total) > 1:
+        return probe_on(devices, run, watch, progress=progress, notify=notify, stop=stop)
+    return list(probe_in_turn(run, watch, progress=progress, notify=notify, stop=stop))
 
 
 def _report(
-    found: Survey, probed: Sequence[_Probed], settings: ProbeSettings, *, seconds: float
+    found: Survey, probed: Sequence[ProbedCheckpoint], settings: ProbeSettings, *, seconds: float
 ) -> TrackReport:
     checkpoints = tuple(_tracked(one, found) for one in probed)
     trends = find_trends(checkpoints, confidence=settings.confidence)
     last = probed[-1]
-    ramp = _ramp(last, checkpoints, trends)
+    average = weight_average(late_checkpoints(found), [one.late for one in probed if one.late])
+    ramp = _ramp(last, average, checkpoints, trends)
     return TrackReport(
         schema_version=SCHEMA_VERSION,
         bsadvisor_version=__version__,
@@ -139,7 +89,7 @@ def _report(
         seed=settings.seed,
         seconds=seconds,
         checkpoints=checkpoints,
-        weight_average=last.average,
+        weight_average=average,
         trends=trends,
         ramp=ramp.stages,
         ramp_reason=ramp.reason,
@@ -158,7 +108,7 @@ def _report(
     )
 
 
-def _tracked(one: _Probed, found: Survey) -> TrackedCheckpoint:
+def _tracked(one: ProbedCheckpoint, found: Survey) -> TrackedCheckpoint:
     report, gradient = one.report, one.report.gradient
     return TrackedCheckpoint(
         checkpoint=one.surveyed.path,
@@ -176,7 +126,12 @@ def _tracked(one: _Probed, found: Survey) -> TrackedCheckpoint:
     )
 
 
-def _ramp(last: _Probed, checkpoints: Sequence[TrackedCheckpoint], trends: Sequence[NoiseTrend]) -> Ramp:
+def _ramp(
+    last: ProbedCheckpoint,
+    average: WeightAverage | None,
+    checkpoints: Sequence[TrackedCheckpoint],
+    trends: Sequence[NoiseTrend],
+) -> Ramp:
     about = last.report.target
     pair = PairInUse(
         batch_size=about.batch_size, learning_rate=about.learning_rate, optimizer=about.optimizer_details
@@ -185,7 +140,7 @@ def _ramp(last: _Probed, checkpoints: Sequence[TrackedCheckpoint], trends: Seque
         pair=pair,
         checkpoints=checkpoints,
         trends=trends,
-        weight_average=last.average,
+        weight_average=average,
         dataset_size=about.dataset_size,
     )
     return advise_ramp(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 
 import torch
 
@@ -29,6 +30,30 @@ def find_device(name: str | None) -> torch.device:
     return torch.device(name)
 
 
+def accelerators(name: str | None) -> tuple[str, ...]:
+    """`cuda:0`, `cuda:1`, ... where the user asked for none of them by its number; else none.
+
+    Args:
+        name: as typed.
+    """
+    return tuple(_numbered()) if name in (None, "cuda") else ()
+
+
+def see_only(device: str) -> None:
+    """The one accelerator of this process from now on, as on a machine with no other: `cuda`, and `cuda:0`.
+
+    So the user's code finds it where it would look for it in a process alone. To be called before CUDA is
+    used; another device than one of `accelerators` changes nothing.
+    """
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        return
+    hip = torch.version.hip is not None and "HIP_VISIBLE_DEVICES" in os.environ
+    variable = "HIP_VISIBLE_DEVICES" if hip else "CUDA_VISIBLE_DEVICES"
+    visible = os.environ.get(variable)
+    os.environ[variable] = visible.split(",")[int(index)].strip() if visible else index
+
+
 def find_dtype(name: str) -> torch.dtype:
     """The floating-point type called `name`."""
     if name not in DTYPES:
@@ -42,9 +67,14 @@ def find_dtype(name: str) -> torch.dtype:
 
 def _present() -> list[str]:
     """Names that `--device` takes here, the best first."""
-    names = []
-    if torch.cuda.is_available():
-        names += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    numbered = _numbered()
+    names = ["cuda", *numbered] if numbered else []
     if torch.backends.mps.is_available():
         names.append("mps")
     return [*names, "cpu"]
+
+
+def _numbered() -> list[str]:
+    """CUDA's devices, each by its number."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [f"cuda:{index}" for index in range(count)]

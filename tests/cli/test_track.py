@@ -11,8 +11,10 @@ import pytest
 import torch
 import yaml
 
+from bsadvisor.pipeline import tracking
 from tests.cli.conftest import Run
 from tests.report.valid import validate
+from tests.test_pipeline_devices import TWO, Watched, is_alive
 
 MODEL = """
 import torch
@@ -140,3 +142,18 @@ def test_a_track_is_no_report_of_one_checkpoint(run: Run, there: Path) -> None:
     run("track", "model.py", "step-10.pt", "--output", "track.json", "--max-examples", "256")
     finished = run("check", "track.json", "--batch-size", "8", "--lr", "0.1")
     assert finished.code == 4 and "of a whole run" in finished.err
+
+
+def test_an_error_in_a_process_of_another_device_is_told_as_if_there_was_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Watched(tmp_path, "raise ValueError('seven')")
+    monkeypatch.chdir(tmp_path)
+    asked = "track", "model.py", *sorted(path.name for path in tmp_path.glob("*.pt")), "--max-examples", "128"
+    alone = run(*asked)
+    assert not world.processes
+    monkeypatch.setattr(tracking, "accelerators", lambda name: TWO)
+    assert run(*asked) == alone
+    assert len(world.processes) == 2 and not any(map(is_alive, world.processes))
+    assert (alone.code, alone.out, len(alone.err.splitlines())) == (4, "", 2)
+    assert "in loss: ValueError: seven" in alone.err
