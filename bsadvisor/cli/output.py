@@ -133,7 +133,8 @@ def check_writable(path: Path) -> None:
 
 def _refuse_unless_a_report(path: Path) -> None:
     """A slip of the keyboard must not replace a model or a checkpoint; an empty file is nobody's work."""
-    if not path.is_file():
+    # /dev/stdout may lead to a file; but stdout was taken to keep the user's own prints out of the report.
+    if path.is_relative_to("/dev") or not path.is_file():
         raise OutputError(f"{path} is not a file", "give --output FILE, or leave it out to print the report")
     with path.open("rb") as file:
         head = file.read(1000)

@@ -143,3 +143,14 @@ def test_a_closed_stderr_is_no_error(spawn: Run, tmp_path: Path) -> None:
     shown = spawn("bsadvisor show report.json")
     assert spawn("bsadvisor show report.json 2>&- <&-") == shown
     assert spawn("bsadvisor show missing.json 2>&-").code == 4
+
+
+@pytest.mark.parametrize("command", ["show report.json", CHECK])
+def test_stdout_by_its_name_in_dev_is_no_file_even_where_it_leads_to_one(
+    spawn: Run, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "report.json").write_text(reports.to_json(contract_report()), encoding="utf-8")
+    finished = spawn(f"bsadvisor {command} --output /dev/stdout > found.txt")
+    assert finished.code == 4
+    assert finished.err.startswith("error: /dev/stdout is not a file")
+    assert (tmp_path / "found.txt").read_text() == ""
