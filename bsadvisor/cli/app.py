@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from bsadvisor import __version__
-from bsadvisor.cli import check, explain, init, probe, scale, schema, selftest, show, track, trial
 from bsadvisor.cli.output import give_up, open_missing_streams, say_error, unwritable_stdout
 from bsadvisor.errors import EXIT_DONE, EXIT_USAGE, BsadvisorError, UsageError
 
 _WrongUsage: Any = typer.BadParameter.__base__
 """What every unreadable command line raises; typer has no name for it."""
 
-app = typer.Typer(
-    name="bsadvisor",
-    invoke_without_command=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: drawing it would take longer than everything else together
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
+COMMANDS = ("probe", "trial", "check", "scale", "track", "show", "explain", "schema", "init", "selftest")
+"""Each is the function of that name in the module of that name."""
 
-for command in (probe, trial, check, scale, track, show, explain, schema, init, selftest):
-    name = command.__name__.rpartition(".")[2]
-    app.command(name, epilog=command.EXAMPLES)(getattr(command, name))
+
+def make_app(words: Sequence[str]) -> typer.Typer:
+    """The program for a command line: of its commands only the one that is named, for each takes its time to
+    be made; all of them where none is, as for a TAB press."""
+    app = typer.Typer(
+        name="bsadvisor",
+        invoke_without_command=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: drawing it would take longer than everything else together
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(program)
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
+        command = import_module(f"bsadvisor.cli.{name}")
+        app.command(name, epilog=command.EXAMPLES)(getattr(command, name))
+    return app
 
 
 def _print_version(asked: bool) -> None:
@@ -35,7 +44,6 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def program(
     context: typer.Context,
     version: Annotated[
@@ -53,6 +61,7 @@ def main() -> None:
     """Run a command; an error of the user's is two lines and its exit code, one of ours a traceback."""
     open_missing_streams()
     try:
+        app = make_app(sys.argv[1:])
         sys.exit(app(prog_name="bsadvisor", standalone_mode=False) or EXIT_DONE)
     except _WrongUsage as wrong:
         command = wrong.ctx.command_path if wrong.ctx else "bsadvisor"

@@ -68,7 +68,7 @@ def test_a_plan_alone_is_an_answer(run: Run, asked: dict[str, Any]) -> None:
     asked["answer"] = replace(report(), trial_plan=plan)
     finished = run("trial", "model.py", "--dry-run")
     assert finished.code == 0
-    assert "would take about 45.0 s: 12 runs" in finished.out and "at B = 8, 32" in finished.out
+    assert "would take about 45.0 s for 12 runs" in finished.out and "at B = 8, 32" in finished.out
 
 
 def test_a_trial_that_was_killed_is_resumed_from_its_log_alone(
