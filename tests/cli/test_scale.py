@@ -255,4 +255,4 @@ def test_a_file_that_is_no_report_is_refused_in_two_lines(run: Run, tmp_path: Pa
 
 def test_it_answers_in_half_a_second(spawn: Run, saved: Path) -> None:
     command = f"{PROGRAM} scale --to-batch 64 --report {saved}"
-    assert starts_in(spawn, command, seconds=0.5, times_bare=7)
+    assert starts_in(spawn, command, seconds=0.5, times_bare=8)
