@@ -142,7 +142,7 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
     took = math.exp(mean(line.timed_log_steps)) if line.timed_log_steps else math.inf
     if (line.chosen != lowest and line.chosen is not None) or took < WORSE * curve.best_steps:
         return None
-    if len(line.timed) > 1 and not _lower_was_better(line):
+    if not _lower_may_be_better(line):
         return None
     step = RATIO if line.chosen is None else RATIO**0.5
     return heat_at(line.batch_size, (lowest / step,), course.seeds.timing, leg, curve.best_steps)
@@ -155,14 +155,16 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None
         return None
     if line.chosen is not None and math.exp(mean(line.timed_log_steps)) < WORSE * expected:
         return None
-    if len(line.timed) > 1 and not _lower_was_better(line):
+    if not _lower_may_be_better(line):
         return None
     rates = (min(line.timed) / RATIO,)
     return heat_at(line.batch_size, rates, course.seeds.timing[:1], leg, expected)
 
 
-def _lower_was_better(line: Line) -> bool:
-    """By more than two rates that are as good differ; else it was the expectation that was wrong. A rate
-    that never got there says nothing of lower ones."""
+def _lower_may_be_better(line: Line) -> bool:
+    """Than the lowest rate that was timed: unless that one saved no more than two rates that are as good
+    differ, for then the expectation was wrong. A rate that never got there says nothing of lower ones."""
+    if len(line.timed) < 2:
+        return True
     lowest, before = (steps_of(line.timed[rate]) for rate in sorted(line.timed)[:2])
     return math.isinf(lowest) or lowest * EQUAL < before

@@ -18,6 +18,7 @@ from torch.utils.data import TensorDataset
 from bsadvisor.target.data import DataSource, make_source
 from bsadvisor.target.second_moments import find_second_moments
 from bsadvisor.target.user_code import UserCode
+from bsadvisor.values import Anchor, TargetDescription
 
 CONTEXT = 32
 
@@ -59,6 +60,27 @@ class Task:
 
     def labels(self, batch: Any) -> Tensor | None:
         return None
+
+
+def describe(task: Task) -> TargetDescription:
+    """What loading the same model from a file would have found, but for its optimizer."""
+    return TargetDescription(
+        model=task.name,
+        parameters=task.num_parameters,
+        trainable_parameters=task.num_parameters,
+        checkpoint=None,
+        checkpoint_sha256=None,
+        example="example",
+        tokens_per_example=None,
+        anchor=Anchor(batch_size_from=None, learning_rate_from=None),
+        dataset_size=len(task.inputs),
+        optimizer=None,
+        optimizer_details=None,
+        batch_size=task.per_device_batch,
+        learning_rate=None,
+        device=str(task.device),
+        dtype="float32",
+    )
 
 
 class CharTransformer(nn.Module):

@@ -11,8 +11,9 @@ from bsadvisor.pipeline import Session, StopSignal, Stopwatch
 from bsadvisor.pipeline.gradient_phase import measure_gradient
 from bsadvisor.pipeline.heldout_phase import measure_heldout
 from bsadvisor.settings import ProbeSettings
-from bsadvisor.values import Anchor, Generalization, TargetDescription
+from bsadvisor.values import Generalization
 from tests.benchmarks.generalization.truth import Checkpoint, HeldTask, span_of_turn
+from tests.benchmarks.tasks import describe
 
 SECONDS = 600.0
 """Time is no limit here: the machine may be busy."""
@@ -107,27 +108,6 @@ def turn(found: Sequence[Checkpoint], verdicts: Sequence[Judged]) -> Turn:
         first_memorization=min(memorizing, default=None),
         early=sum(step < first for step in memorizing),
         missed=sum(one.step > last and one.verdict != "memorization" for one in verdicts),
-    )
-
-
-def describe(task: HeldTask) -> TargetDescription:
-    """What loading would have found, as far as these phases ask for it."""
-    return TargetDescription(
-        model=task.name,
-        parameters=task.num_parameters,
-        trainable_parameters=task.num_parameters,
-        checkpoint=None,
-        checkpoint_sha256=None,
-        example="example",
-        tokens_per_example=None,
-        anchor=Anchor(batch_size_from=None, learning_rate_from=None),
-        dataset_size=len(task.inputs),
-        optimizer=None,
-        optimizer_details=None,
-        batch_size=task.per_device_batch,
-        learning_rate=None,
-        device="cpu",
-        dtype="float32",
     )
 
 

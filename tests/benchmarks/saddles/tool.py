@@ -6,6 +6,7 @@ python -m tests.benchmarks.saddles.judge tests.benchmarks.saddles.tool:verdict_o
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import lru_cache
 from unittest import mock
 
@@ -16,7 +17,8 @@ from bsadvisor.advise.update_rule import update_rule
 from bsadvisor.pipeline import Session, StopSignal, Stopwatch
 from bsadvisor.pipeline.measuring import measure
 from bsadvisor.settings import ProbeSettings
-from bsadvisor.values import Anchor, OptimizerDetails, SaddleVerdict, TargetDescription, TargetFacts
+from bsadvisor.values import OptimizerDetails, SaddleVerdict, TargetDescription, TargetFacts
+from tests.benchmarks import tasks
 from tests.benchmarks.saddles.problem import Case, SaddleTask
 
 SECONDS = 120.0
@@ -92,16 +94,8 @@ def describe(task: SaddleTask) -> TargetDescription:
     """What loading the same model, checkpoint and optimizer from files would have found."""
     pair = task.pair
     adaptive = pair.optimizer == "AdamW"
-    return TargetDescription(
-        model=task.name,
-        parameters=task.num_parameters,
-        trainable_parameters=task.num_parameters,
-        checkpoint=None,
-        checkpoint_sha256=None,
-        example="example",
-        tokens_per_example=None,
-        anchor=Anchor(batch_size_from=None, learning_rate_from=None),
-        dataset_size=len(task.inputs),
+    return replace(
+        tasks.describe(task),
         optimizer=pair.optimizer.lower(),
         optimizer_details=OptimizerDetails(
             family="adam" if adaptive else "sgd",
@@ -113,8 +107,6 @@ def describe(task: SaddleTask) -> TargetDescription:
         ),
         batch_size=pair.batch_size,
         learning_rate=pair.learning_rate,
-        device=str(task.device),
-        dtype="float32",
     )
 
 
