@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -158,6 +159,14 @@ def _defaults(named: OptimizerSpec) -> dict[str, Any]:
 def defaults_of(kind: Callable[..., Optimizer]) -> dict[str, Any]:
     """Its hyperparameters as torch sets them."""
     return kind([torch.zeros(1)], lr=1.0).defaults
+
+
+def accepted(kind: Callable[..., Optimizer], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that its constructor takes: AdamW keeps one of Adam's among its defaults that it does not."""
+    taken = inspect.signature(kind).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return dict(settings)
+    return {key: value for key, value in settings.items() if key in taken}
 
 
 def optimizer_classes() -> dict[str, Callable[..., Optimizer]]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from bsadvisor.target.optimizer import OptimizerInUse, build_optimizer, defaults_of, optimizer_classes
+from bsadvisor.target.optimizer import OptimizerInUse, accepted, build_optimizer, optimizer_classes
 from bsadvisor.target.spec import OptimizerSpec
 from bsadvisor.target.user_code import UserCode
 
@@ -98,15 +98,13 @@ def _maker(
 def _by_name(model: nn.Module, in_use: OptimizerInUse) -> Optimizer:
     """One of torch's with what is known of its settings."""
     kind = optimizer_classes()[in_use.name or FALLBACK]
-    known = defaults_of(kind)
-    settings = {key: value for key, value in in_use.settings.items() if key in known}
-    return kind(list(model.parameters()), **{"lr": 1e-3, **settings})
+    return kind(list(model.parameters()), **{"lr": 1e-3, **accepted(kind, in_use.settings)})
 
 
 def _like(instance: Optimizer) -> Optimizer:
     """A second optimizer over the same parameters, with a copy of the state."""
     groups = [{**group, "params": list(group["params"])} for group in instance.param_groups]
-    made: Optimizer = type(instance)(groups, **copy.deepcopy(instance.defaults))
+    made: Optimizer = type(instance)(groups, **copy.deepcopy(accepted(type(instance), instance.defaults)))
     made.load_state_dict(copy.deepcopy(instance.state_dict()))
     return made
 

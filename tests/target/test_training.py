@@ -124,3 +124,19 @@ def test_clipping_is_handed_on(user: User, yaml: Any) -> None:
     user.write(PLAIN)
     yaml("model: model.py\nclip_grad_norm: 0.5\n")
     assert user.load(None).training.clip_grad_norm == 0.5
+
+
+@pytest.mark.parametrize("kind", ["AdamW", "Adam", "NAdam", "SGD", "RMSprop", "Adagrad"])
+def test_an_optimizer_of_the_file_is_made_again_with_its_settings(user: User, kind: str) -> None:
+    user.write(PLAIN + f"\noptimizer = torch.optim.{kind}(model.parameters(), lr=1e-3, weight_decay=0.2)\n")
+    made = user.load().training.optimizer(0.5)
+    assert type(made) is getattr(torch.optim, kind)
+    assert groups(made)["lr"] == 0.5 and groups(made)["weight_decay"] == 0.2
+
+
+def test_an_optimizer_that_is_only_named_takes_what_the_checkpoint_says(user: User) -> None:
+    user.write(PLAIN)
+    target = user.load()
+    saved(user, torch.optim.AdamW(target.model.parameters(), lr=7e-3, weight_decay=0.3), target)
+    made = user.load(checkpoint="last.pt", optimizer="adamw").training.optimizer(0.5)
+    assert groups(made)["weight_decay"] == 0.3
