@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bsadvisor.measure.gradients import GradientProbe
+from bsadvisor.measure.gradients import GradientProbe, MicroBatchTooLargeError
 from bsadvisor.measure.heldout_loss import EXAMPLES
 from bsadvisor.measure.sampler import Sampler
 from bsadvisor.measure.statistics import MIN_BLOCKS, estimate
@@ -31,7 +31,8 @@ def gradient_alignment(
 
     Returns:
         1 where both gradients agree, 0 where a small step for the training examples does nothing for others;
-        without a value where G_v cannot be told from noise. None where there are too few micro-batches.
+        without a value where G_v cannot be told from noise. None where there are too few micro-batches,
+        or there is no time for them.
 
     Source: `theory.alignment`.
     Cost: a forward and backward pass per held-out example; the memory of a `GradientProbe`.
@@ -45,7 +46,10 @@ def gradient_alignment(
     )
     ours = training.accumulator
     wanted = min(ours.num_examples, heldout.num_certain, EXAMPLES)
-    measured.run(wanted, time_left=time_left, stop=stop, progress=lambda done: None)
+    try:
+        measured.run(wanted, time_left=time_left, stop=stop, progress=lambda done: None)
+    except MicroBatchTooLargeError:  # for the time or the memory that is left, where the probe's own was not
+        return None
     theirs = measured.accumulator
     if stop() or min(ours.num_micro_batches, theirs.num_micro_batches) < MIN_BLOCKS:
         return None

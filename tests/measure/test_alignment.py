@@ -105,3 +105,16 @@ def test_too_few_held_out_examples_give_nothing() -> None:
         stop=lambda: False,
     )
     assert found is None
+
+
+def test_no_time_for_held_out_gradients_gives_nothing() -> None:
+    measured = probe(task(0, 400), examples=160, micro_batch=8)
+    found = gradient_alignment(
+        measured,
+        heldout_sampler(task(400, 800).data, seed=0),
+        confidence=0.95,
+        population=400,
+        time_left=lambda: 0.0,
+        stop=lambda: False,
+    )
+    assert found is None
