@@ -1,8 +1,9 @@
 """The checkpoints: real runs on real data, stopped early or in the middle.
 
 `design` cases were used while the method was made; `test` cases were not, until they were judged once.
-`sealed` cases came after that, and the two that had no truth yet moved there; `fresh` ones after these, and
-`unseen` ones last, before trials were judged by targets that are set anew. Texts and MNIST are read from the
+`sealed` cases came after that, and the two that had no truth yet moved there; `fresh` ones after these, then
+`unseen` ones, before trials were judged by targets that are set anew, and `kept` ones last, before the runs of a
+trial were made cheaper. Texts and MNIST are read from the
 folder that `BSADVISOR_DATA` names; without it only the digits remain.
 """
 
@@ -24,7 +25,7 @@ from tests.benchmarks.tasks import CharTransformer, digits
 
 Parameters = Iterable[nn.Parameter]
 Rows = tuple[Tensor, Tensor]
-Split = Literal["design", "test", "sealed", "fresh", "unseen"]
+Split = Literal["design", "test", "sealed", "fresh", "unseen", "kept"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -607,6 +608,88 @@ CASES = (
         optimizer="adamw",
         learning_rate=5e-3,
         steps=300,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-noisy-digits-adamw-mid",
+        split="kept",
+        model=_softmax(64),
+        data=_noisy_digits,
+        optimizer="adamw",
+        learning_rate=0.02,
+        steps=60,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-mnist-sgd-mid",
+        split="kept",
+        model=_softmax(196),
+        data=mnist,
+        optimizer="sgd",
+        learning_rate=0.5,
+        steps=400,
+        horizon=200,
+    ),
+    Case(
+        name="mlp-digits-nesterov-mid",
+        split="kept",
+        model=_mlp(64, 24, 24, 10),
+        data=digits,
+        optimizer="nesterov",
+        learning_rate=0.02,
+        steps=100,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-mnist-sgd-early",
+        split="kept",
+        model=_mlp(196, 40, 10),
+        data=mnist,
+        optimizer="sgd",
+        learning_rate=0.3,
+        steps=40,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="mlp-noisy-digits-momentum-mid",
+        split="kept",
+        model=_mlp(64, 64, 10, activation=nn.Tanh),
+        data=_noisy_digits,
+        optimizer="momentum",
+        learning_rate=0.05,
+        steps=150,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-mnist-adamw-late",
+        split="kept",
+        model=_mlp(196, 32, 10),
+        data=mnist,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        steps=400,
+        horizon=150,
+    ),
+    Case(
+        name="convnet-digits-momentum-mid",
+        split="kept",
+        model=conv_net(8, 6),
+        data=digits,
+        optimizer="momentum",
+        learning_rate=0.05,
+        steps=60,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="lstm-digits-adamw-mid",
+        split="kept",
+        model=lambda: RowLSTM(8, 24),
+        data=digits,
+        optimizer="adamw",
+        learning_rate=8e-3,
+        steps=120,
         horizon=150,
     ),
 )
