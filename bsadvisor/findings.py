@@ -609,8 +609,9 @@ _RULES = (
         remedy="check the loss and data; or give --target-loss above what training reaches, or a longer --horizon",
         explanation=(
             "The runs of a trial start at the checkpoint and count steps until the loss is down at a target. "
-            "Where the loss does not go down at any learning rate that was tried, or never as far as the target, "
-            "nothing can be compared. A model that has converged, a target below what it can reach, and a loss "
+            "Where the loss goes down by no more than it wavers (twice the root mean square distance from its "
+            "monotone curve), or never as far as the target, at any learning rate that was tried, nothing can be "
+            "compared. A model that has converged, a target below what it can reach, and a loss "
             "that does not depend on the weights all look like this."
         ),
     ),

@@ -596,12 +596,17 @@ class Heat:
     target_loss: float | None
     """None: what the runs of `pace_setter` reach after `horizon` steps becomes the target."""
     pace_setter: float
-    """A learning rate of this heat that is expected to be good."""
+    """A learning rate of this heat, which is not given up early in favour of a higher one."""
     expected_steps: float
     """To the target, with it."""
     max_steps: int
     steps_to_beat: float | None = None
     """By the best learning rate before on the same data: who takes clearly longer is given up."""
+
+    @property
+    def expected_examples(self) -> float:
+        """About as many as it will take."""
+        return len(self.learning_rates) * len(self.seeds) * self.expected_steps * self.batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -612,7 +617,7 @@ class BranchResult:
     seed: int
     outcome: Literal["reached", "slower", "diverged", "out_of_reach"]
     steps: float | None
-    """To the target; for a `slower` one, which was given up, an extrapolation."""
+    """To the target; for a `slower` one, which was given up, an extrapolation where another one got there."""
     steps_taken: int
     final_log_loss: float | None
     """Logarithm of the last loss that was seen, where it was finite."""
@@ -624,7 +629,7 @@ class HeatResult:
 
     heat: Heat
     target_loss: float | None
-    """None: the pace setter's loss did not go down."""
+    """None: the pace setter's loss did not go down by more than it wavers."""
     start_loss: float
     branches: tuple[BranchResult, ...]
 

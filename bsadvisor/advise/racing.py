@@ -8,14 +8,15 @@ the end.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import mean
 
+from bsadvisor.advise.racing_allowance import is_affordable
 from bsadvisor.advise.racing_course import LONGEST, RATIO, Course, current_leg, heat_at
-from bsadvisor.advise.racing_sizes import another_batch_size, balanced, more_seeds
-from bsadvisor.advise.trial_lines import EQUAL, Line, lines_of, steps_of
+from bsadvisor.advise.racing_sizes import balanced, either_side, most_telling
+from bsadvisor.advise.trial_lines import EQUAL, Line, lines_of
 from bsadvisor.values import Heat, HeatResult
 
 MOST_EXTENSIONS = 6
@@ -24,7 +25,7 @@ MOST_EXTENSIONS = 6
 MOST_TIMED = 3
 """Learning rates of one batch size."""
 
-WORSE = 1.25
+WORSE = 1.4
 """A rate that takes so many times the expected steps when timed is not the best: a lower one is timed, too."""
 
 MOST_LEGS = 4
@@ -53,11 +54,17 @@ def next_heat(course: Course, results: Sequence[HeatResult]) -> Heat | None:
         heat = _search(course, line, leg) or _timing(course, line, leg)
         if heat is not None:
             return heat
-    return (
-        another_batch_size(course, lines, leg)
-        or balanced(course, lines, leg)
-        or more_seeds(course, lines, leg)
+    return either_side(course, lines, leg) or _worth_its_examples(course, lines, leg)
+
+
+def _worth_its_examples(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Heat | None:
+    """What would make the answer better, and keeps the trial within its allowance."""
+    wanted = itertools.chain(
+        filter(None, (_lower(course, line, leg) for line in lines.values())),
+        balanced(course, lines, leg),
+        most_telling(course, lines, leg),
     )
+    return next((heat for heat in wanted if is_affordable(course, lines, leg, heat)), None)
 
 
 # --- the opening --------------------------------------------------------------------------------
@@ -77,7 +84,7 @@ def _opening(course: Course, rate: float) -> Heat:
 
 
 def _another_opening(course: Course, results: Sequence[HeatResult]) -> Heat | None:
-    """The loss did not go down: from a lower learning rate, from one that did better, or, where it hardly
+    """The loss did not clearly go down: from a lower learning rate, from one that did better, or, where it hardly
     moved at all, from a much higher one."""
     openings = [result for result in results if result.heat.target_loss is None]
     if course.target_loss is not None or len(openings) >= MOST_LEGS:
@@ -110,61 +117,54 @@ def _too_easy(course: Course, home: Line, results: Sequence[HeatResult]) -> bool
 
 def _search(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
     """A rate beyond those tried, while the best may lie there; then, with the batch size in use, those
-    that are close on other data."""
+    that are as good on other data."""
     if not line.searched or line.timed:
         return None
-    if line.edge == 0:
+    if line.has_arrived and line.edge == 0:
         again = line.batch_size == course.batch_size and line.close
-        steps = line.curve.best_steps if line.has_arrived else 0.0
-        return heat_at(line.batch_size, line.close, course.seeds.search[1:], leg, steps) if again else None
+        return (
+            heat_at(line.batch_size, line.close, course.seeds.search[1:], leg, line.curve.best_steps)
+            if again
+            else None
+        )
     tried = sum(result.heat.batch_size == line.batch_size for result in leg)
-    if tried > MOST_EXTENSIONS:
+    if tried > MOST_EXTENSIONS or (line.edge == 0 and not line.given_up):
         return None
-    end = line.rates[0] if line.edge < 0 else line.rates[-1]
+    rate = line.rates[line.best] * (RATIO**-0.5 if line.given_up else RATIO**line.edge)
     expected = line.steps[line.best] if line.has_arrived else leg[-1].heat.expected_steps * 2
-    heat = heat_at(line.batch_size, (end * RATIO**line.edge,), course.seeds.search[:1], leg, expected)
+    heat = heat_at(line.batch_size, (rate,), course.seeds.search[:1], leg, expected)
     return replace(heat, steps_to_beat=expected if line.has_arrived else None)
 
 
 def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
-    """The best rate on other data; once more, lower, where that took far longer than expected."""
-    if not line.searched:
-        return _lower(course, line, leg)
-    if not line.has_arrived:
+    """The best rate on other data."""
+    if line.timed or not line.has_arrived:
         return None
-    curve, rate = line.curve, line.candidate
-    if not line.timed:
-        seeds = course.seeds.timing[: 1 if rate in line.rates else 2]
-        return heat_at(line.batch_size, (rate,), seeds, leg, curve.best_steps)
-    if len(line.timed) > MOST_TIMED or len(line.timed_log_steps) > 2:
-        return None
-    lowest = min(line.timed)
-    took = math.exp(mean(line.timed_log_steps)) if line.timed_log_steps else math.inf
-    if (line.chosen != lowest and line.chosen is not None) or took < WORSE * curve.best_steps:
-        return None
-    if not _lower_may_be_better(line):
-        return None
-    step = RATIO if line.chosen is None else RATIO**0.5
-    return heat_at(line.batch_size, (lowest / step,), course.seeds.timing, leg, curve.best_steps)
+    return heat_at(line.batch_size, (line.candidate,), course.seeds.timing[:1], leg, line.curve.best_steps)
 
 
 def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
-    """Where a rate was timed without a search, and did not get there or took far longer than expected."""
-    expected = next(result.heat.expected_steps for result in leg if result.heat.batch_size == line.batch_size)
-    if len(line.timed) >= MOST_TIMED or line.chosen not in (None, min(line.timed)):
+    """A lower rate than those that were timed, while these take far longer than expected."""
+    if not line.timed or len(line.timed) >= MOST_TIMED:
         return None
-    if line.chosen is not None and math.exp(mean(line.timed_log_steps)) < WORSE * expected:
+    expected = _expected_steps(line, leg)
+    if not _lower_may_be_better(line, expected):
         return None
-    if not _lower_may_be_better(line):
-        return None
-    rates = (min(line.timed) / RATIO,)
-    return heat_at(line.batch_size, rates, course.seeds.timing[:1], leg, expected)
+    step = RATIO**0.5 if line.searched and line.chosen is not None else RATIO
+    return heat_at(line.batch_size, (min(line.timed) / step,), course.seeds.timing[:1], leg, expected)
 
 
-def _lower_may_be_better(line: Line) -> bool:
-    """Than the lowest rate that was timed: unless that one saved no more than two rates that are as good
-    differ, for then the expectation was wrong. A rate that never got there says nothing of lower ones."""
-    if len(line.timed) < 2:
-        return True
-    lowest, before = (steps_of(line.timed[rate]) for rate in sorted(line.timed)[:2])
-    return math.isinf(lowest) or lowest * EQUAL < before
+def _expected_steps(line: Line, leg: Sequence[HeatResult]) -> float:
+    """By its curve, or, where a rate was timed without a search, by the batch sizes before."""
+    if line.searched:
+        return line.curve.best_steps
+    return next(result.heat.expected_steps for result in leg if result.heat.batch_size == line.batch_size)
+
+
+def _lower_may_be_better(line: Line, expected: float) -> bool:
+    """Than the lowest rate that was timed: where that took far longer than expected, but saved more than two
+    rates that are as good differ. One that never got there says nothing of lower ones."""
+    lowest, *above = line.timed_steps.values()
+    if math.isinf(lowest):
+        return all(map(math.isinf, above))
+    return lowest >= WORSE * expected and all(lowest * EQUAL < steps for steps in above)

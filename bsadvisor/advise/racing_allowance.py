@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bsadvisor.advise.racing_course import CONFIDENCE, Course
+from bsadvisor.advise.trial_fit import fit_lines
+from bsadvisor.advise.trial_lines import Line, timed_lines
 from bsadvisor.theory.steps_curve import StepsCurve
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
-from bsadvisor.values import HeatResult
+from bsadvisor.values import Heat, HeatResult
 
-SHARE, TO_RESOLVE = 0.1, 0.13
+SHARE, TO_RESOLVE = 0.08, 0.09
 """Of the examples of the grid; the latter while the critical batch size has no upper end."""
 
 DOUBLINGS = range(-3, 5)
 """Of the batch size in use: those of the grid."""
 
-RUNS = 7 * 3 * 1.3
+RUNS = 7 * 3 * 1.45
 """At each of them: learning rates a factor 1.5 apart, seeds, and what rates beside the best take longer."""
 
 
-def is_affordable(batch_size: int, fit: StepsCurve, leg: Sequence[HeatResult], examples: float) -> bool:
-    """Whether so many more examples keep the trial within its share of a grid search.
-
-    Args:
-        batch_size: in use.
-        fit: through the batch sizes that were timed.
-        leg: the heats so far.
-        examples: of the heat that is thought of.
-    """
+def is_affordable(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult], heat: Heat) -> bool:
+    """Whether a heat keeps the trial within its share of a grid search; always, where too little is known
+    to say what that would take."""
+    known = timed_lines(lines)
+    if len(known) < 2:
+        return True
+    fit = fit_lines(known.values(), confidence=CONFIDENCE)
     share = SHARE if fit.critical.high is not None else TO_RESOLVE
     spent = sum(result.examples for result in leg)
-    return spent + examples <= share * _grid(batch_size, fit)
+    return spent + heat.expected_examples <= share * _grid(course.batch_size, fit)
 
 
 def _grid(batch_size: int, fit: StepsCurve) -> float:

@@ -59,13 +59,13 @@ def current_leg(results: Sequence[HeatResult]) -> list[HeatResult]:
 def heat_at(
     size: int, rates: tuple[float, ...], seeds: tuple[int, ...], leg: Sequence[HeatResult], expected: float
 ) -> Heat:
-    """Runs at one batch size to the target of the leg; the first rate is expected to be the best."""
+    """Runs at one batch size to the target of the leg."""
     return Heat(
         batch_size=size,
         learning_rates=rates,
         seeds=seeds,
         target_loss=leg[0].target_loss,
-        pace_setter=rates[0],
+        pace_setter=rates[-1],
         expected_steps=expected,
         max_steps=max(4, math.ceil(LONGEST * expected)),
     )

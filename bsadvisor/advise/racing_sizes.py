@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import mean
 
 from bsadvisor.advise.measured_rates import expected_rate
-from bsadvisor.advise.racing_allowance import is_affordable
 from bsadvisor.advise.racing_course import CONFIDENCE, RATIO, Course, heat_at
-from bsadvisor.advise.trial_fit import fit_lines
-from bsadvisor.advise.trial_lines import Line
-from bsadvisor.theory import training_cost
-from bsadvisor.theory.steps_curve import StepsCurve
+from bsadvisor.advise.trial_fit import error_of, fit_lines, scatter
+from bsadvisor.advise.trial_lines import Line, timed_lines
+from bsadvisor.theory.steps_curve import StepsCurve, information
 from bsadvisor.values import Heat, HeatResult
 
 APART = 4
@@ -23,68 +21,117 @@ NEXT = 2
 
 MOST_BATCH_SIZES = 5
 
-SAVES_STEPS, SAVES_EXAMPLES = 0.84, 0.8
-"""The next batch size must need at most this share of the steps (twice as large) or examples (smaller)."""
-
 WIDE_ENOUGH = 2.5
-"""High over low end of the critical batch size at which no further seeds are run."""
-
-MOST_RUNS = 6
-"""With the chosen rate of one batch size."""
-
-VERY_WIDE = 4.0
-"""High over low end at which a still larger batch size is tried even where it need not pay."""
+"""High over low end of the critical batch size at which nothing more is run for its sake."""
 
 FEWEST_STEPS = 10
 """A batch size that would be there sooner is not tried: its steps would say more of the restart than of it."""
 
 
-def another_batch_size(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Heat | None:
-    """One either side of the pair in use, then further out where that surely pays."""
-    known = _timed(lines)
-    if len(lines) >= MOST_BATCH_SIZES or course.batch_size not in known:
+def either_side(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Heat | None:
+    """The first batch size above the one in use, then the first one below."""
+    known, own = timed_lines(lines), course.batch_size
+    if own not in known:
         return None
     fit = fit_lines(known.values(), confidence=CONFIDENCE) if len(known) > 1 else None
-    size = _larger(course, lines, fit) or _smaller(course, lines, fit)
-    if size is not None:
-        rate, half = _expected_rate(course, known, size), math.sqrt(RATIO)
-        expected = fit.steps(size) if fit else _first_guess(known[course.batch_size], size)
-        return heat_at(size, (rate / half, rate * half), course.seeds.search[:1], leg, expected)
-    return _still_larger(course, lines, leg) if len(lines) > 2 else None
+    size = _larger(course, fit) if max(lines) == own else None
+    size = size or (_smaller(course, own) if min(lines) == own else None)
+    return _searched(course, known, size, leg) if size else None
 
 
-def _larger(course: Course, lines: dict[int, Line], fit: StepsCurve | None) -> int | None:
+def balanced(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Iterator[Heat]:
+    """The rung of the ladder nearest to the critical batch size, with the rate that lies between."""
+    known = timed_lines(lines)
+    if len(known) < 2:
+        return
+    critical = fit_lines(known.values(), confidence=CONFIDENCE).critical.value
+    size = int(course.batch_size * 2 ** round(math.log2(critical / course.batch_size)))
+    if min(known) < size < max(known) and size not in lines:
+        yield _at_once(course, known, size, leg)
+
+
+def most_telling(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Iterator[Heat]:
+    """One more run, first where it says most of the critical batch size for its examples; none where that is
+    known well enough."""
+    known = timed_lines(lines)
+    if len(known) < 2:
+        return
+    fit = fit_lines(known.values(), confidence=CONFIDENCE)
+    if _width(fit) > WIDE_ENOUGH:
+        heats = [*_again(course, known, leg), *_further(course, lines, fit, leg)]
+        yield from sorted(heats, key=lambda heat: -_gain(known, fit, heat) / heat.expected_examples)
+
+
+def _again(course: Course, known: dict[int, Line], leg: Sequence[HeatResult]) -> Iterator[Heat]:
+    """Each batch size on yet other data."""
+    for line in known.values():
+        assert line.chosen is not None
+        used = {run.seed for run in line.runs if run.learning_rate == line.chosen}
+        seed = next((seed for seed in course.seeds.all_timing if seed not in used), None)
+        if seed is not None:
+            yield heat_at(line.batch_size, (line.chosen,), (seed,), leg, math.exp(mean(line.log_steps)))
+
+
+def _further(
+    course: Course, lines: dict[int, Line], fit: StepsCurve, leg: Sequence[HeatResult]
+) -> Iterator[Heat]:
+    """Twice the largest batch size, and a fraction of the smallest."""
+    if len(lines) >= MOST_BATCH_SIZES:
+        return
+    known, larger, smaller = timed_lines(lines), max(lines) * NEXT, _smaller(course, min(lines))
+    if _can_be_judged(course, larger, fit):
+        yield _at_once(course, known, larger, leg)
+    if smaller is not None:
+        yield _searched(course, known, smaller, leg)
+
+
+def _gain(known: dict[int, Line], fit: StepsCurve, heat: Heat) -> float:
+    """What a heat adds to the information on the critical batch size."""
+    runs = {size: len(line.log_steps) for size, line in known.items()}
+    after = {**runs, heat.batch_size: runs.get(heat.batch_size, 0) + 1}
+    deviation, _ = scatter(known.values())
+    before, then = (
+        information(
+            fit.critical.value, list(counts), [error_of(count, deviation) for count in counts.values()]
+        )
+        for counts in (runs, after)
+    )
+    return then - before
+
+
+def _searched(course: Course, known: dict[int, Line], size: int, leg: Sequence[HeatResult]) -> Heat:
+    """Two learning rates either side of the expected one."""
+    rate, half = _expected_rate(course, known, size), math.sqrt(RATIO)
+    return heat_at(
+        size, (rate / half, rate * half), course.seeds.search[:1], leg, _expected_steps(known, size)
+    )
+
+
+def _at_once(course: Course, known: dict[int, Line], size: int, leg: Sequence[HeatResult]) -> Heat:
+    """The expected learning rate with no search: the batch sizes so far show how rates go on."""
+    rate = _expected_rate(course, known, size)
+    return heat_at(size, (rate,), course.seeds.timing[:1], leg, _expected_steps(known, size))
+
+
+def _expected_steps(known: dict[int, Line], size: int) -> float:
+    """By the hyperbola; from one batch size, half way between as many steps and as many examples."""
+    if len(known) > 1:
+        return fit_lines(known.values(), confidence=CONFIDENCE).steps(size)
+    (home,) = known.values()
+    return home.curve.best_steps * math.sqrt(home.batch_size / size)
+
+
+def _larger(course: Course, fit: StepsCurve | None) -> int | None:
     """The first batch size above the one in use."""
-    if max(lines) > course.batch_size:
-        return None
     sizes = (course.batch_size * factor for factor in (APART, NEXT))
     return next((size for size in sizes if _can_be_judged(course, size, fit)), None)
 
 
-def _still_larger(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Heat | None:
-    """Twice the largest, where the critical batch size may lie beyond all that were tried, or is not known
-    well and even the least that is possible makes it pay. Runs are dear there, and the batch sizes so far
-    show how rates go on: no search."""
-    known = _timed(lines)
-    fit, top = fit_lines(known.values(), confidence=CONFIDENCE), max(lines)
-    size = top * NEXT
-    pays = _pays(fit, size, top, is_first=top == APART * course.batch_size)
-    if not pays or not _can_be_judged(course, size, fit):
-        return None
-    seeds = course.seeds.timing
-    while seeds and not is_affordable(course.batch_size, fit, leg, len(seeds) * size * fit.steps(size)):
-        seeds = seeds[:-1]
-    rate = _expected_rate(course, known, size)
-    return heat_at(size, (rate,), seeds, leg, fit.steps(size)) if seeds else None
-
-
-def _pays(fit: StepsCurve, size: int, top: int, *, is_first: bool) -> bool:
-    """Whether runs with a still larger batch size would tell something."""
-    width, low = _width(fit), fit.critical.low
-    if math.isinf(width) or (is_first and width > VERY_WIDE):
-        return True
-    saves = low is not None and training_cost.steps_factor(size, top, low) <= SAVES_STEPS
-    return is_first and saves and width > WIDE_ENOUGH
+def _smaller(course: Course, low: int) -> int | None:
+    """The next batch size below the lowest, as a whole fraction of it."""
+    factors = (factor for factor in (APART, NEXT) if low // factor >= course.smallest)
+    factor = next(factors, None)
+    return low // factor if factor and low % factor == 0 else None
 
 
 def _width(fit: StepsCurve) -> float:
@@ -97,55 +144,6 @@ def _can_be_judged(course: Course, size: int, fit: StepsCurve | None) -> bool:
     return size <= course.largest and (fit is None or fit.steps(size) >= FEWEST_STEPS)
 
 
-def _smaller(course: Course, lines: dict[int, Line], fit: StepsCurve | None) -> int | None:
-    low = min(lines)
-    size = next((low // factor for factor in (APART, 2) if low // factor >= course.smallest), None)
-    if size is None or low % (low // size) or size * (low // size) != low:
-        return None
-    saved = fit is not None and fit.steps(size) * size <= SAVES_EXAMPLES * fit.steps(low) * low
-    return size if saved or low == course.batch_size else None
-
-
-def _first_guess(home: Line, size: int) -> float:
-    """Half way between as many steps and as many examples as at the batch size in use."""
-    return home.curve.best_steps * math.sqrt(home.batch_size / size)
-
-
 def _expected_rate(course: Course, known: dict[int, Line], size: int) -> float:
     rates = {line.batch_size: line.chosen for line in known.values() if line.chosen is not None}
     return expected_rate(rates, size, family=course.family, noise_scale=course.noise_scale)
-
-
-def more_seeds(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Heat | None:
-    """Another run for the batch size with the fewest, while the critical batch size is not known well enough."""
-    known = _timed(lines)
-    if len(known) < 2:
-        return None
-    fit = fit_lines(known.values(), confidence=CONFIDENCE)
-    if _width(fit) <= WIDE_ENOUGH:
-        return None
-    line = min(known.values(), key=lambda line: (len(line.log_steps), line.examples))
-    if line.chosen is None or len(line.log_steps) >= MOST_RUNS:
-        return None
-    if not is_affordable(course.batch_size, fit, leg, line.examples):
-        return None
-    used = {run.seed for run in line.runs if run.learning_rate == line.chosen}
-    seed = next(seed for seed in course.seeds.all_timing if seed not in used)
-    return heat_at(line.batch_size, (line.chosen,), (seed,), leg, math.exp(mean(line.log_steps)))
-
-
-def _timed(lines: dict[int, Line]) -> dict[int, Line]:
-    return {size: line for size, line in lines.items() if line.chosen is not None}
-
-
-def balanced(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Heat | None:
-    """The rung of the ladder nearest to the critical batch size, timed with the rate that lies between."""
-    known = _timed(lines)
-    if len(known) < 2:
-        return None
-    fit = fit_lines(known.values(), confidence=CONFIDENCE)
-    doublings = round(math.log2(fit.critical.value / course.batch_size))
-    size = int(course.batch_size * 2**doublings)
-    if not min(known) < size < max(known) or size in lines:
-        return None
-    return heat_at(size, (_expected_rate(course, known, size),), course.seeds.timing, leg, fit.steps(size))

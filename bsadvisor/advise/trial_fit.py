@@ -33,7 +33,12 @@ def scatter(lines: Iterable[Line]) -> tuple[float, int]:
 def errors_of(lines: Collection[Line]) -> list[float]:
     """Standard error of each line's mean log steps."""
     deviation, _ = scatter(lines)
-    return [math.hypot(deviation / math.sqrt(len(line.log_steps)), TUNING) for line in lines]
+    return [error_of(len(line.log_steps), deviation) for line in lines]
+
+
+def error_of(runs: int, deviation: float) -> float:
+    """Standard error of the mean log steps of so many runs."""
+    return math.hypot(deviation / math.sqrt(runs), TUNING)
 
 
 def fit_lines(lines: Collection[Line], *, confidence: float) -> StepsCurve:

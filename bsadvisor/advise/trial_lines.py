@@ -21,7 +21,7 @@ NEAR = math.log(1.9)
 EQUAL = 1.08
 """Ratio of the steps of two rates, below which the best lies between them."""
 
-CLOSE = 1.35
+CLOSE = 1.12
 """Steps of a rate over those of the best on the same data: on other data it may be the better one."""
 
 
@@ -106,6 +106,12 @@ class Line:
         losses = [_final_loss(runs) for runs in self.searched.values()]
         return min(range(len(losses)), key=lambda place: losses[place])
 
+    @property
+    def given_up(self) -> bool:
+        """Whether a rate was given up in favour of a higher one, which then never got to the target either."""
+        below = list(self.searched.values())[: self.best]
+        return not self.has_arrived and any(run.outcome == "slower" for runs in below for run in runs)
+
     @cached_property
     def curve(self) -> RateCurve:
         """Steps by learning rate around the best; only where a rate has arrived."""
@@ -122,12 +128,21 @@ class Line:
             return side
         return side if max(self.steps) > EQUAL * min(self.steps) else 0
 
+    @cached_property
+    def timed_steps(self) -> dict[float, float]:
+        """Of each timed rate, on the seeds that all of them were run with; infinite where one never got there."""
+        seeds = [{run.seed for run in runs} for runs in self.timed.values()]
+        common = set.intersection(*seeds) if seeds else set()
+        return {
+            rate: steps_of([run for run in runs if run.seed in common or run.steps is None])
+            for rate, runs in self.timed.items()
+        }
+
     @property
     def chosen(self) -> float | None:
         """The timed rate with the fewest steps; None where none has been timed to the end."""
-        arrived = {rate: steps_of(runs) for rate, runs in self.timed.items()}
-        best = min(arrived, key=lambda rate: arrived[rate], default=None)
-        return best if best is not None and math.isfinite(arrived[best]) else None
+        best = min(self.timed_steps, key=lambda rate: self.timed_steps[rate], default=None)
+        return best if best is not None and math.isfinite(self.timed_steps[best]) else None
 
     @property
     def log_steps(self) -> list[float]:
@@ -146,12 +161,6 @@ class Line:
         if not self.searched or not self.has_arrived or self.chosen is None:
             return 0.0
         return math.log(self.curve.excess(run.learning_rate) / self.curve.excess(self.chosen))
-
-    @property
-    def timed_log_steps(self) -> list[float]:
-        """Of the runs that had no part in the choice of the rate."""
-        runs = [] if self.chosen is None else self.timed[self.chosen]
-        return [math.log(_least(run)) for run in runs]
 
     @property
     def examples(self) -> float:
@@ -185,6 +194,11 @@ def lines_of(results: Iterable[HeatResult], seeds: Seeds) -> dict[int, Line]:
         if len(lines) == 1 and line.has_arrived:
             curvature = line.curve.curvature
     return lines
+
+
+def timed_lines(lines: dict[int, Line]) -> dict[int, Line]:
+    """Those with a learning rate that was timed to the target."""
+    return {size: line for size, line in lines.items() if line.chosen is not None}
 
 
 def steps_of(runs: Sequence[BranchResult]) -> float:

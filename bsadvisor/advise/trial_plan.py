@@ -36,6 +36,8 @@ class World:
     def steps(self, batch_size: int, rate: float, seed: int, target_loss: float) -> float:
         """S(B) of the hyperbola, times what a learning rate beside the best costs."""
         least = -self.course.horizon * math.log(target_loss)
+        if self.course.target_loss is not None:  # how far away it is nobody knows: as far as one that is set
+            least = self.course.horizon / self.excess(self.course.batch_size, self.course.learning_rate)
         least *= steps_factor(batch_size, self.course.batch_size, self.critical)
         return least * self.excess(batch_size, rate) * math.exp(self.scatter[seed % len(self.scatter)])
 

@@ -120,7 +120,7 @@ def _remarks(course: Course, results: Sequence[HeatResult]) -> Iterator[str]:
         before = leg[0]
         rate, faster = before.heat.pace_setter, after.heat.pace_setter
         if before.target_loss is None:
-            yield f"the loss did not go down with learning rate {rate:.2g}"
+            yield f"the loss went down by no more than it wavers with learning rate {rate:.2g}"
             continue
         line = lines_of(leg, course.seeds)[course.batch_size]
         own, best = steps_of(line.searched[rate]), line.curve.best_steps
@@ -132,5 +132,5 @@ def _remarks(course: Course, results: Sequence[HeatResult]) -> Iterator[str]:
     if last.target_loss is None:
         tried = sorted({run.learning_rate for result in results for run in result.branches})
         listed = ", ".join(f"{rate:.2g}" for rate in tried)
-        goal = "below the target" if course.target_loss is not None else "down"
-        yield f"the loss did not go {goal} with any learning rate tried: {listed}"
+        goal = "get below the target" if course.target_loss is not None else "clearly go down"
+        yield f"the loss did not {goal} with any learning rate tried: {listed}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from bsadvisor.measure.branches import Branch, Branches
 from bsadvisor.theory.rate_curve import SLOWER
-from bsadvisor.theory.target_crossing import loss_at, steps_to_target
+from bsadvisor.theory.target_crossing import loss_at, steps_to_target, times_behind, wavering
 from bsadvisor.values import BranchResult, Heat, HeatResult
 
 SPACING = 1.1
@@ -22,8 +22,15 @@ FIRST_LOOK = 0.2
 HOPELESS = math.log(20.0)
 """A run whose log loss is so much above the checkpoint's has diverged."""
 
-LEAST_FALL = 1e-3
-"""Of the log loss until the horizon: less is no training."""
+LEAST_FALL, CLEAR_FALL = 1e-3, 2.0
+"""Of the log loss until the horizon, and in units of what it wavers by: less is no training."""
+
+SETTLED = 1 / 3
+"""Share of the horizon after which a loss is looked at for how much it wavers."""
+
+OVERTAKEN, HALF_TIME = 1.6, 0.5
+"""A run that takes so many times as long as one with a higher learning rate, after this share of the expected
+steps, is given up. A higher rate that is behind may yet win: its loss wavers more."""
 
 HOPELESSLY_LATE = 10.0
 """A run that was given up is not said to take longer than so many times its steps."""
@@ -61,6 +68,9 @@ class _Runner:
             self.arrival = steps_to_target(self.steps, self.logs, target)
             if self.arrival is not None:
                 self.outcome = "reached"
+
+    def logs_since(self, step: float) -> list[float]:
+        return [log for own, log in zip(self.steps, self.logs, strict=True) if own >= step]
 
     @property
     def taken(self) -> int:
@@ -108,13 +118,12 @@ def run_heat(
             runner.see(step, loss, log_start)
         if target is None and step >= heat.expected_steps * BEYOND:
             target = _pace(heat, runners)
-            if target is None or target >= log_start - LEAST_FALL:
-                target = None
+            if target is None:
                 break
             for runner in runners:
                 _replay(runner, target, heat)
         if target is not None:
-            _judge(runners, target, step, heat.steps_to_beat)
+            _judge(runners, target, step, heat)
         on = [place for place, runner in enumerate(live) if runner.outcome is None]
         if len(on) < len(live):
             live = [live[place] for place in on]
@@ -126,7 +135,7 @@ def run_heat(
         heat=heat,
         target_loss=math.exp(target) if target is not None and reached else None,
         start_loss=start_loss,
-        branches=tuple(_result(runner, runners, target) for runner in runners),
+        branches=tuple(_result(runner, runners, target, heat) for runner in runners),
     )
 
 
@@ -140,11 +149,13 @@ def _looks(heat: Heat) -> Iterator[int]:
 
 
 def _pace(heat: Heat, runners: Sequence[_Runner]) -> float | None:
-    """Log loss of the pace setter at the horizon, over its seeds; None where one diverged."""
+    """Log loss of the pace setter at the horizon, over its seeds; None where it went nowhere or diverged."""
     own = [runner for runner in runners if runner.branch.learning_rate == heat.pace_setter]
     if any(runner.outcome == "diverged" for runner in own):
         return None
-    return float(np.mean([loss_at(runner.steps, runner.logs, heat.expected_steps) for runner in own]))
+    log = float(np.mean([loss_at(runner.steps, runner.logs, heat.expected_steps) for runner in own]))
+    wavers = max(wavering(runner.logs_since(SETTLED * heat.expected_steps)) for runner in own)
+    return log if own[0].logs[0] - log > max(LEAST_FALL, CLEAR_FALL * wavers) else None
 
 
 def _replay(runner: _Runner, target: float, heat: Heat) -> None:
@@ -162,14 +173,29 @@ def _replay(runner: _Runner, target: float, heat: Heat) -> None:
         runner.arrival, runner.outcome = arrival, "reached"
 
 
-def _judge(runners: Sequence[_Runner], target: float, step: int, to_beat: float | None) -> None:
+def _judge(runners: Sequence[_Runner], target: float, step: int, heat: Heat) -> None:
     for runner in runners:
         if runner.outcome is None:
             runner.arrive(target)
-    best = min((steps for steps in (_best_steps(runners), to_beat) if steps is not None), default=math.inf)
-    for runner in runners:
-        if runner.outcome is None and step >= SLOWER * best:
+    known = (_best_steps(runners), heat.steps_to_beat)
+    best = min((steps for steps in known if steps is not None), default=math.inf)
+    for runner in [runner for runner in runners if runner.outcome is None]:
+        late = step >= HALF_TIME * heat.expected_steps
+        expendable = late and runner.branch.learning_rate != heat.pace_setter
+        if step >= SLOWER * best or (expendable and _is_overtaken(runner, runners)):
             runner.outcome = "slower"
+
+
+def _is_overtaken(runner: _Runner, runners: Sequence[_Runner]) -> bool:
+    """By a higher learning rate on the same data, and by far."""
+    ahead = (
+        times_behind(runner.steps, runner.logs, (other.steps, other.logs))
+        for other in runners
+        if other.branch.seed == runner.branch.seed
+        and other.branch.learning_rate > runner.branch.learning_rate
+        and other.outcome in (None, "reached")
+    )
+    return any(times is not None and times >= OVERTAKEN for times in ahead)
 
 
 def _best_steps(runners: Sequence[_Runner]) -> float | None:
@@ -185,12 +211,12 @@ def _best_steps(runners: Sequence[_Runner]) -> float | None:
     return min(arrived, default=None)
 
 
-def _result(runner: _Runner, runners: Sequence[_Runner], target: float | None) -> BranchResult:
+def _result(runner: _Runner, runners: Sequence[_Runner], target: float | None, heat: Heat) -> BranchResult:
     outcome = runner.outcome or "out_of_reach"
     steps = runner.arrival
     if outcome == "slower":
         assert target is not None
-        steps = _extrapolated(runner, runners, target)
+        steps = _extrapolated(runner, runners, target, heat)
     return BranchResult(
         learning_rate=runner.branch.learning_rate,
         seed=runner.branch.seed,
@@ -201,22 +227,23 @@ def _result(runner: _Runner, runners: Sequence[_Runner], target: float | None) -
     )
 
 
-def _extrapolated(runner: _Runner, runners: Sequence[_Runner], target: float) -> float:
-    """Steps to the target of a run that was given up."""
+def _extrapolated(runner: _Runner, runners: Sequence[_Runner], target: float, heat: Heat) -> float | None:
+    """Steps to the target of a run that was given up; None where nobody got there after all."""
     arrived = [other for other in runners if other.arrival is not None]
     if arrived:
         best = min(arrived, key=lambda other: other.arrival or math.inf)
         return max(runner.taken, _behind(runner, best))
+    if heat.steps_to_beat is None:
+        return None
     return min(HOPELESSLY_LATE * runner.taken, _along_itself(runner, target))
 
 
 def _behind(runner: _Runner, best: _Runner) -> float:
     """If it stays behind another run by the factor of now."""
-    now = loss_at(runner.steps, runner.logs, runner.taken)
-    there = steps_to_target(best.steps, best.logs, now)
-    if not there or best.arrival is None:
+    times = times_behind(runner.steps, runner.logs, (best.steps, best.logs))
+    if times is None or best.arrival is None:
         return HOPELESSLY_LATE * runner.taken
-    return best.arrival * runner.taken / there
+    return best.arrival * times
 
 
 def _along_itself(runner: _Runner, target: float) -> float:

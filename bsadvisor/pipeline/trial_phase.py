@@ -181,7 +181,7 @@ def _heats(
     many, start_loss = stacking(ground), ground.start_loss()
     most = session.settings.trial.max_examples
     while (heat := next_heat(course, results)) is not None:
-        if most is not None and sum(result.examples for result in results) + _examples(heat) > most:
+        if most is not None and sum(result.examples for result in results) + heat.expected_examples > most:
             return results, "max_examples"
         if heat in earlier:
             results.append(earlier[heat])
@@ -194,11 +194,6 @@ def _heats(
         results.append(result)
     log.finish()
     return results, "precision"
-
-
-def _examples(heat: Heat) -> float:
-    """About as many as it will take."""
-    return len(heat.learning_rates) * len(heat.seeds) * heat.expected_steps * heat.batch_size
 
 
 def _run(

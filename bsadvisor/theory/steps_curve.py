@@ -107,3 +107,21 @@ def fit_steps_curve(
         residual=float(np.sqrt(np.mean(residuals**2))),
         misfit=float(chi_squared[best] / spare) if spare > 0 else 0.0,
     )
+
+
+def information(critical: float, batch_sizes: Sequence[float], errors: Sequence[float]) -> float:
+    """What steps at these batch sizes say of log B_crit, where S_min is not known either: one over its variance.
+
+    Args:
+        critical: B_crit, about.
+        batch_sizes: where steps are measured.
+        errors: standard error of each logarithm, without that of the hyperbola itself.
+
+    Example:
+        >>> near, far = information(64, [32, 128], [0.1, 0.1]), information(64, [8, 512], [0.1, 0.1])
+        >>> far > 4 * near
+        True
+    """
+    slopes = critical / (critical + np.asarray(batch_sizes, float))
+    weights = 1 / (np.asarray(errors, float) ** 2 + MISFIT**2)
+    return float((weights * (slopes - np.average(slopes, weights=weights)) ** 2).sum())

@@ -1,4 +1,4 @@
-"""When a run reaches a loss: a monotone curve through what was seen of it."""
+"""When a run reaches a loss, and how far behind another it is: a monotone curve through what was seen of it."""
 
 from __future__ import annotations
 
@@ -47,3 +47,35 @@ def loss_at(steps: Sequence[int], log_losses: Sequence[float], step: float) -> f
     """
     fit = isotonic_regression(log_losses, increasing=False).x
     return float(np.interp(step, steps, fit))
+
+
+def wavering(log_losses: Sequence[float]) -> float:
+    """Root mean square distance of log losses from their monotone curve: what says nothing of progress.
+
+    Example:
+        >>> wavering([0.0, -1.0, -2.0]), wavering([0.0, 0.2, 0.0, 0.2])
+        (0.0, 0.1)
+    """
+    fit = isotonic_regression(log_losses, increasing=False).x
+    return float(np.sqrt(np.mean((np.asarray(log_losses) - fit) ** 2)))
+
+
+def times_behind(
+    steps: Sequence[int], log_losses: Sequence[float], ahead: tuple[Sequence[int], Sequence[float]]
+) -> float | None:
+    """How many times as long as another run this one has taken to where it is now.
+
+    Args:
+        steps: of this run, increasing, from 0 on.
+        log_losses: one per step.
+        ahead: steps and log losses of the other run.
+
+    Returns:
+        None where the other one has not been there, or was there from the beginning.
+
+    Example:
+        >>> times_behind([0, 10, 20], [0.0, -0.5, -1.0], ([0, 10, 20], [0.0, -1.0, -2.0]))
+        2.0
+    """
+    there = steps_to_target(*ahead, loss_at(steps, log_losses, steps[-1]))
+    return steps[-1] / there if there else None

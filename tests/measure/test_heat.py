@@ -105,6 +105,49 @@ def test_a_run_alone_is_extrapolated_as_a_power_of_its_steps() -> None:
     assert stuck.steps == 10 * stuck.steps_taken
 
 
+FAVOURED = replace(HEAT, pace_setter=2.0)
+
+
+def test_a_run_far_behind_a_higher_rate_is_given_up_at_half_time() -> None:
+    found = by_rate(run({1.0: falling(200), 2.0: falling(100)}, FAVOURED))
+    assert found[1.0].outcome == "slower" and found[1.0].steps_taken < 60
+    assert found[1.0].steps == pytest.approx(200, rel=0.1)
+    assert found[2.0].outcome == "reached"
+
+
+def test_the_pace_setter_is_not_given_up_in_favour_of_a_higher_rate() -> None:
+    assert by_rate(run({1.0: falling(200), 2.0: falling(100)}))[1.0].steps_taken > 100
+
+
+def test_a_run_behind_a_lower_rate_may_yet_win() -> None:
+    recovers = lambda step: 1.0 if step == 0 else 0.95 if step < 80 else 0.4  # noqa: E731
+    found = by_rate(run({1.0: falling(100), 2.0: recovers}))
+    assert found[2.0].outcome == "reached" and found[2.0].steps_taken < 100
+
+
+def test_a_run_on_other_data_is_no_rival() -> None:
+    heat = replace(FAVOURED, seeds=(0, 1))
+    slow = {(1.0, 0): 100, (2.0, 0): 95, (1.0, 1): 50, (2.0, 1): 48}
+    made: list[Curves] = []
+
+    class Seeded(Curves):
+        def losses(self) -> list[float]:
+            return [falling(slow[branch.learning_rate, branch.seed])(self.step) for branch in self.branches]
+
+    def start(branches: Sequence[Branch]) -> Curves:
+        made.append(Seeded(by_rate={}, branches=list(branches)))
+        return made[0]
+
+    result = run_heat(heat, start, 1.0, should_stop=lambda: False, progress=lambda step: None)
+    assert all(branch.outcome == "reached" for branch in result.branches)
+
+
+def test_nothing_is_said_of_a_run_that_was_given_up_for_one_that_never_got_there() -> None:
+    found = by_rate(run({1.0: falling(200), 2.0: falling(20, floor=0.6)}, FAVOURED))
+    assert found[1.0].outcome == "slower" and found[1.0].steps is None
+    assert found[2.0].outcome == "out_of_reach"
+
+
 def test_a_run_that_blows_up_is_counted_as_such() -> None:
     found = by_rate(run({1.0: falling(50), 2.0: lambda step: math.nan if step > 20 else 1.0}))
     assert found[2.0].outcome == "diverged" and found[2.0].steps is None
@@ -153,6 +196,15 @@ def test_a_slow_rate_is_known_as_well_when_the_target_is_only_set_later() -> Non
 def test_a_pace_setter_that_goes_nowhere_sets_no_target() -> None:
     result = run({1.0: lambda step: 1.1, 2.0: falling(60)}, replace(HEAT, target_loss=None))
     assert result.target_loss is None
+
+
+@pytest.mark.parametrize(("fall", "sets"), [(0.01, False), (0.03, False), (0.1, True)])
+def test_a_pace_setter_sets_a_target_only_where_it_falls_by_more_than_its_loss_wavers(
+    fall: float, sets: bool
+) -> None:
+    wavers = lambda step: 1.0 - fall * min(step / 50, 1.0) + (0.03 if step % 2 else -0.03)  # noqa: E731
+    result = run({1.0: wavers, 2.0: falling(60)}, replace(HEAT, target_loss=None))
+    assert (result.target_loss is not None) == sets
 
 
 def test_a_target_that_the_checkpoint_is_below_already_is_none() -> None:
