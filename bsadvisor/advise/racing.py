@@ -145,13 +145,16 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
 
 def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
     """A lower rate than those that were timed, while these take far longer than expected."""
-    if not line.timed or len(line.timed) >= MOST_TIMED:
+    at_stake = line.batch_size == course.batch_size and line.chosen is None
+    if not line.timed or len(line.timed) >= (MOST_EXTENSIONS if at_stake else MOST_TIMED):
         return None
     expected = _expected_steps(line, leg)
     if not _lower_may_be_better(line, expected):
         return None
-    step = RATIO**0.5 if line.searched and line.chosen is not None else RATIO
-    return heat_at(line.batch_size, (min(line.timed) / step,), course.seeds.timing[:1], leg, expected)
+    rate = min(line.timed) / (RATIO**0.5 if line.searched and line.chosen else RATIO)
+    if line.chosen is None:
+        expected = max(expected, line.steps_near(rate))
+    return heat_at(line.batch_size, (rate,), course.seeds.timing[:1], leg, expected)
 
 
 def _expected_steps(line: Line, leg: Sequence[HeatResult]) -> float:

@@ -75,13 +75,14 @@ def _again(course: Course, known: dict[int, Line], leg: Sequence[HeatResult]) ->
 def _further(
     course: Course, lines: dict[int, Line], fit: StepsCurve, leg: Sequence[HeatResult]
 ) -> Iterator[Heat]:
-    """Twice the largest batch size, and a fraction of the smallest."""
+    """Twice the largest batch size, and a fraction of the smallest, unless that one never got there."""
     if len(lines) >= MOST_BATCH_SIZES:
         return
-    known, larger, smaller = timed_lines(lines), max(lines) * NEXT, _smaller(course, min(lines))
-    if _can_be_judged(course, larger, fit):
-        yield _at_once(course, known, larger, leg)
-    if smaller is not None:
+    known, low, top = timed_lines(lines), min(lines), max(lines)
+    smaller = _smaller(course, low)
+    if top in known and _can_be_judged(course, top * NEXT, fit):
+        yield _at_once(course, known, top * NEXT, leg)
+    if low in known and smaller is not None:
         yield _searched(course, known, smaller, leg)
 
 

@@ -106,6 +106,12 @@ class Line:
         losses = [_final_loss(runs) for runs in self.searched.values()]
         return min(range(len(losses)), key=lambda place: losses[place])
 
+    def steps_near(self, rate: float) -> float:
+        """Of the searched rate next to it, where that got there; else none."""
+        near = min(self.rates, key=lambda other: abs(math.log(other / rate)), default=None)
+        steps = math.inf if near is None else self.steps[self.rates.index(near)]
+        return steps if math.isfinite(steps) else 0.0
+
     @property
     def given_up(self) -> bool:
         """Whether a rate was given up in favour of a higher one, which then never got to the target either."""

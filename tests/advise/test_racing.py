@@ -235,6 +235,35 @@ def test_where_the_best_searched_rate_was_luck_a_lower_one_is_timed(edge: float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dips(World):
+    """A noisy loss dips below the target early with rates above an edge, on the data that rates are searched on;
+    on other data it takes as long as with the rate at the edge, or longer."""
+
+    edge: float
+
+    def run(self, heat: Heat) -> HeatResult:
+        def honest(branch: BranchResult) -> BranchResult:
+            if branch.learning_rate <= self.edge or branch.steps is None:
+                return branch
+            if branch.seed in self.course.seeds.search:
+                return replace(branch, steps=branch.steps * (self.edge / branch.learning_rate) ** 3)
+            late = heat.max_steps < 2 * branch.steps
+            return replace(branch, outcome="out_of_reach", steps=None) if late else branch
+
+        found = World.run(self, heat)
+        return replace(found, branches=tuple(honest(branch) for branch in found.branches))
+
+
+def test_where_the_target_is_within_the_noise_the_pair_in_use_is_still_timed() -> None:
+    """Far lower rates are timed, and given as long as they took when they were searched."""
+    dips = Dips(course=replace(COURSE, target_loss=0.4), critical=100.0, best_rate=0.5, edge=0.09)
+    results = play(dips)
+    own = next(p for p in stats(dips).curve if p.batch_size == COURSE.batch_size)
+    assert own.steps.value is not None
+    assert len({r.heat.learning_rates for r in results if r.heat.batch_size == 32}) > 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tempting(World):
     """Above an edge, rates are ahead at first, so that lower ones beside them are given up, and never get there."""
 
@@ -353,6 +382,11 @@ class Floor(World):
             return result
         lost = [replace(branch, outcome="out_of_reach", steps=None) for branch in result.branches]
         return replace(result, branches=tuple(lost))
+
+
+def test_no_batch_size_is_tried_below_one_that_never_gets_there() -> None:
+    results = play(Floor(course=COURSE, critical=40.0, best_rate=0.12))
+    assert min(result.heat.batch_size for result in results) == 8
 
 
 def test_a_batch_size_that_never_gets_there_is_named_and_left_out_of_the_curve() -> None:
