@@ -243,12 +243,11 @@ class Dips(World):
 
     def run(self, heat: Heat) -> HeatResult:
         def honest(branch: BranchResult) -> BranchResult:
-            if branch.learning_rate <= self.edge or branch.steps is None:
-                return branch
-            if branch.seed in self.course.seeds.search:
-                return replace(branch, steps=branch.steps * (self.edge / branch.learning_rate) ** 3)
-            late = heat.max_steps < 2 * branch.steps
-            return replace(branch, outcome="out_of_reach", steps=None) if late else branch
+            dips, steps = branch.learning_rate > self.edge, branch.steps or math.inf
+            if branch.seed not in self.course.seeds.search:
+                late = heat.max_steps < (2 * steps if dips else steps)
+                return replace(branch, outcome="out_of_reach", steps=None) if late else branch
+            return replace(branch, steps=steps * (self.edge / branch.learning_rate) ** 3) if dips else branch
 
         found = World.run(self, heat)
         return replace(found, branches=tuple(honest(branch) for branch in found.branches))
