@@ -11,7 +11,7 @@ from bsadvisor.theory.steps_curve import StepsCurve
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import Heat, HeatResult
 
-SHARE, TO_RESOLVE = 0.08, 0.09
+SHARE, TO_RESOLVE = 0.08, 0.1
 """Of the examples of the grid; the latter while the critical batch size has no upper end."""
 
 DOUBLINGS = range(-3, 5)
