@@ -1,9 +1,9 @@
 """Which training runs next, from the results so far: the whole strategy of a trial, without running any.
 
-Batch sizes lie a factor of four either side of the one in use, then further up by doublings while that saves
-steps and further down while it saves examples. At each, learning rates around the expected best are compared
-on the same data, and the best is timed on other data. The batch size nearest to the critical one is timed at
-the end.
+Batch sizes lie a factor of four either side of the one in use. At each, learning rates around the expected
+best are compared on the same data, and the best is timed on other data. Then the batch size nearest to the
+critical one is timed, and single runs, further out or once more, follow where they tell most of it for their
+examples, until it is known or the allowance is spent.
 """
 
 from __future__ import annotations
@@ -121,12 +121,9 @@ def _search(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
     if not line.searched or line.timed:
         return None
     if line.has_arrived and line.edge == 0:
-        again = line.batch_size == course.batch_size and line.close
-        return (
-            heat_at(line.batch_size, line.close, course.seeds.search[1:], leg, line.curve.best_steps)
-            if again
-            else None
-        )
+        if line.batch_size != course.batch_size or not line.close:
+            return None
+        return heat_at(line.batch_size, line.close, course.seeds.search[1:], leg, line.curve.best_steps)
     tried = sum(result.heat.batch_size == line.batch_size for result in leg)
     if tried > MOST_EXTENSIONS or (line.edge == 0 and not line.given_up):
         return None
