@@ -127,7 +127,7 @@ def _search(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
     tried = sum(result.heat.batch_size == line.batch_size for result in leg)
     if tried > MOST_EXTENSIONS or (line.edge == 0 and not line.given_up):
         return None
-    rate = line.rates[line.best] * (RATIO**-0.5 if line.given_up else RATIO**line.edge)
+    rate = line.rates[line.best] * RATIO ** (line.edge or -0.5)
     expected = line.steps[line.best] if line.has_arrived else leg[-1].heat.expected_steps * 2
     heat = heat_at(line.batch_size, (rate,), course.seeds.search[:1], leg, expected)
     return replace(heat, steps_to_beat=expected if line.has_arrived else None)

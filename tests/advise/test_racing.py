@@ -290,6 +290,42 @@ def test_rates_that_were_given_up_for_one_that_never_got_there_get_another_chanc
     assert own.learning_rate <= edge
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distant(World):
+    """The target is twenty times as far; runs end where they may not go on, and those beside a faster one before."""
+
+    def steps(self, batch_size: int, rate: float, seed: int, target_loss: float) -> float:
+        return 20 * World.steps(self, batch_size, rate, seed, target_loss)
+
+    def run(self, heat: Heat) -> HeatResult:
+        found = World.run(self, heat)
+        steps = [branch.steps or math.inf for branch in found.branches]
+        if min(steps) <= heat.max_steps:
+            return found
+        ends = [
+            replace(
+                branch,
+                outcome="out_of_reach" if own == min(steps) else "slower",
+                steps=None,
+                final_log_loss=-heat.max_steps / own,
+            )
+            for branch, own in zip(found.branches, steps, strict=True)
+        ]
+        return replace(found, branches=tuple(ends))
+
+
+def test_a_target_that_the_pair_in_use_is_far_too_slow_for_is_sought_with_higher_rates() -> None:
+    """Those that were given up on the way are no reason to look lower."""
+    distant = Distant(
+        course=replace(COURSE, target_loss=0.4, learning_rate=0.01), critical=100.0, best_rate=0.2
+    )
+    distant = replace(distant, course=replace(distant.course, horizon=100))
+    rates = [result.heat.learning_rates for result in play(distant)]
+    assert min(rates[1]) > max(rates[0])
+    own = next(p for p in stats(distant).curve if p.batch_size == COURSE.batch_size)
+    assert own.learning_rate == pytest.approx(0.2, rel=0.4)
+
+
 def test_a_lower_rate_is_compared_on_the_same_data() -> None:
     """A rate that was timed on a second order of the data is no better for that one being easy."""
     seeds = COURSE.seeds
