@@ -317,9 +317,8 @@ class Distant(World):
 def test_a_target_that_the_pair_in_use_is_far_too_slow_for_is_sought_with_higher_rates() -> None:
     """Those that were given up on the way are no reason to look lower."""
     distant = Distant(
-        course=replace(COURSE, target_loss=0.4, learning_rate=0.01), critical=100.0, best_rate=0.2
+        course=replace(COURSE, target_loss=0.4, learning_rate=0.05), critical=100.0, best_rate=0.2
     )
-    distant = replace(distant, course=replace(distant.course, horizon=100))
     rates = [result.heat.learning_rates for result in play(distant)]
     assert min(rates[1]) > max(rates[0])
     own = next(p for p in stats(distant).curve if p.batch_size == COURSE.batch_size)
