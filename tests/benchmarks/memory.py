@@ -83,10 +83,10 @@ def run_probe(task: Task) -> int:
     return probe.accumulator.sketch_bytes
 
 
-def run_curvature(task: Task) -> int:
+def run_curvature(task: Task, micro_batch: int) -> int:
     """A curvature phase as a large model gets it; a saddle is looked for whatever the curvature."""
     plan = CurvaturePlan(
-        micro_batch=MICRO_BATCH,
+        micro_batch=micro_batch,
         noise_batches=MICRO_BATCHES,
         direction_batches=2,
         certificate_batches=4,
@@ -110,14 +110,14 @@ def run_curvature(task: Task) -> int:
     return 0
 
 
-def child(model: str, what: str, device: torch.device) -> None:
+def child(model: str, what: str, device: torch.device, micro_batch: int) -> None:
     """Do one thing in this process and print its peak and the sketch's size in bytes."""
     adaptive, training = what.endswith("AdamW"), what.startswith("step")
     task = build(model, device, adaptive=adaptive and not training)
     if training:
         sketch = train(task, adaptive=adaptive)
     else:
-        sketch = run_probe(task) if what.startswith("probe") else run_curvature(task)
+        sketch = run_probe(task) if what.startswith("probe") else run_curvature(task, micro_batch)
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
     else:
@@ -126,9 +126,10 @@ def child(model: str, what: str, device: torch.device) -> None:
     print(json.dumps({"peak": peak, "sketch": sketch, "copy": copy}))
 
 
-def measure(model: str, what: str, device: str) -> dict[str, int]:
-    """Run `child` in a fresh process."""
-    command = [sys.executable, "-m", "tests.benchmarks.memory", "--device", device, "--child", model, what]
+def measure(model: str, what: str, device: str, *, micro_batch: int = MICRO_BATCH) -> dict[str, int]:
+    """Run `child` in a fresh process; the micro-batch is that of the curvature."""
+    options = ["--device", device, "--micro-batch", str(micro_batch), "--child", model, what]
+    command = [sys.executable, "-m", "tests.benchmarks.memory", *options]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, int] = json.loads(out.splitlines()[-1])
     return found
@@ -141,11 +142,12 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--write", action="store_true", help="store the rows beside this file")
+    parser.add_argument("--micro-batch", type=int, default=MICRO_BATCH, help="of the curvature")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     if arguments.child:
-        child(arguments.child[0], arguments.child[1], device)
+        child(arguments.child[0], arguments.child[1], device, arguments.micro_batch)
         return
     print(
         "                                                                 copies of the parameters over the step"
@@ -157,7 +159,9 @@ def main() -> None:
             step = measure(model, f"step, {optimizer}", arguments.device)
             probe = measure(model, f"probe, {optimizer}", arguments.device)
             copies = (probe["peak"] - step["peak"] - probe["sketch"]) / step["copy"]
-            curvature = measure(model, f"curvature, {optimizer}", arguments.device)
+            curvature = measure(
+                model, f"curvature, {optimizer}", arguments.device, micro_batch=arguments.micro_batch
+            )
             curved = (curvature["peak"] - step["peak"]) / step["copy"]
             rows.append(
                 {"model": model, "optimizer": optimizer, "step": step, "probe": probe, "copies": copies}
