@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bsadvisor.advise.racing_allowance import is_affordable
-from bsadvisor.advise.racing_course import LONGEST, RATIO, Course, current_leg, heat_at
+from bsadvisor.advise.racing_course import CONFIDENCE, LONGEST, RATIO, Course, current_leg, heat_at
 from bsadvisor.advise.racing_sizes import balanced, either_side, most_telling
-from bsadvisor.advise.trial_lines import EQUAL, Line, lines_of
+from bsadvisor.advise.trial_fit import fit_lines
+from bsadvisor.advise.trial_lines import EQUAL, Line, lines_of, timed_lines
 from bsadvisor.values import Heat, HeatResult
 
 MOST_EXTENSIONS = 6
@@ -59,12 +60,14 @@ def next_heat(course: Course, results: Sequence[HeatResult]) -> Heat | None:
 
 def _worth_its_examples(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Heat | None:
     """What would make the answer better, and keeps the trial within its allowance."""
-    wanted = itertools.chain(
-        filter(None, (_lower(course, line, leg) for line in lines.values())),
-        balanced(course, lines, leg),
-        most_telling(course, lines, leg),
-    )
-    return next((heat for heat in wanted if is_affordable(course, lines, leg, heat)), None)
+    lower = filter(None, (_lower(course, line, leg) for line in lines.values()))
+    known = timed_lines(lines)
+    if len(known) < 2:
+        return next(lower, None)
+    fit = fit_lines(known.values(), confidence=CONFIDENCE)
+    further = balanced(course, lines, fit, leg), most_telling(course, lines, fit, leg)
+    wanted = itertools.chain(lower, *further)
+    return next((heat for heat in wanted if is_affordable(course, fit, leg, heat)), None)
 
 
 # --- the opening --------------------------------------------------------------------------------

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bsadvisor.advise.racing_course import CONFIDENCE, Course
-from bsadvisor.advise.trial_fit import fit_lines
-from bsadvisor.advise.trial_lines import Line, timed_lines
+from bsadvisor.advise.racing_course import Course
 from bsadvisor.theory.steps_curve import StepsCurve
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import Heat, HeatResult
@@ -21,13 +19,13 @@ RUNS = 7 * 3 * 1.45
 """At each of them: learning rates a factor 1.5 apart, seeds, and what rates beside the best take longer."""
 
 
-def is_affordable(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult], heat: Heat) -> bool:
-    """Whether a heat keeps the trial within its share of a grid search; always, where too little is known
-    to say what that would take."""
-    known = timed_lines(lines)
-    if len(known) < 2:
-        return True
-    fit = fit_lines(known.values(), confidence=CONFIDENCE)
+def is_affordable(course: Course, fit: StepsCurve, leg: Sequence[HeatResult], heat: Heat) -> bool:
+    """Whether a heat keeps the trial within its share of a grid search.
+
+    Args:
+        fit: through the batch sizes that were timed.
+        leg: the heats so far.
+    """
     share = SHARE if fit.critical.high is not None else TO_RESOLVE
     spent = sum(result.examples for result in leg)
     return spent + heat.expected_examples <= share * _grid(course.batch_size, fit)

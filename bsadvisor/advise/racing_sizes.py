@@ -36,27 +36,27 @@ def either_side(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult
     fit = fit_lines(known.values(), confidence=CONFIDENCE) if len(known) > 1 else None
     size = _larger(course, fit) if max(lines) == own else None
     size = size or (_smaller(course, own) if min(lines) == own else None)
-    return _searched(course, known, size, leg) if size else None
+    if size is None:
+        return None
+    return _searched(course, known, size, leg, fit.steps(size) if fit else _first_guess(known[own], size))
 
 
-def balanced(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Iterator[Heat]:
+def balanced(
+    course: Course, lines: dict[int, Line], fit: StepsCurve, leg: Sequence[HeatResult]
+) -> Iterator[Heat]:
     """The rung of the ladder nearest to the critical batch size, with the rate that lies between."""
     known = timed_lines(lines)
-    if len(known) < 2:
-        return
-    critical = fit_lines(known.values(), confidence=CONFIDENCE).critical.value
-    size = int(course.batch_size * 2 ** round(math.log2(critical / course.batch_size)))
+    size = int(course.batch_size * 2 ** round(math.log2(fit.critical.value / course.batch_size)))
     if min(known) < size < max(known) and size not in lines:
-        yield _at_once(course, known, size, leg)
+        yield _at_once(course, known, size, leg, fit.steps(size))
 
 
-def most_telling(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult]) -> Iterator[Heat]:
+def most_telling(
+    course: Course, lines: dict[int, Line], fit: StepsCurve, leg: Sequence[HeatResult]
+) -> Iterator[Heat]:
     """One more run, first where it says most of the critical batch size for its examples; none where that is
     known well enough."""
     known = timed_lines(lines)
-    if len(known) < 2:
-        return
-    fit = fit_lines(known.values(), confidence=CONFIDENCE)
     if _width(fit) > WIDE_ENOUGH:
         heats = [*_again(course, known, leg), *_further(course, lines, fit, leg)]
         yield from sorted(heats, key=lambda heat: -_gain(known, fit, heat) / heat.expected_examples)
@@ -81,9 +81,9 @@ def _further(
     known, low, top = timed_lines(lines), min(lines), max(lines)
     smaller = _smaller(course, low)
     if top in known and _can_be_judged(course, top * NEXT, fit):
-        yield _at_once(course, known, top * NEXT, leg)
+        yield _at_once(course, known, top * NEXT, leg, fit.steps(top * NEXT))
     if low in known and smaller is not None:
-        yield _searched(course, known, smaller, leg)
+        yield _searched(course, known, smaller, leg, fit.steps(smaller))
 
 
 def _gain(known: dict[int, Line], fit: StepsCurve, heat: Heat) -> float:
@@ -100,25 +100,23 @@ def _gain(known: dict[int, Line], fit: StepsCurve, heat: Heat) -> float:
     return then - before
 
 
-def _searched(course: Course, known: dict[int, Line], size: int, leg: Sequence[HeatResult]) -> Heat:
+def _searched(
+    course: Course, known: dict[int, Line], size: int, leg: Sequence[HeatResult], steps: float
+) -> Heat:
     """Two learning rates either side of the expected one."""
     rate, half = _expected_rate(course, known, size), math.sqrt(RATIO)
-    return heat_at(
-        size, (rate / half, rate * half), course.seeds.search[:1], leg, _expected_steps(known, size)
-    )
+    return heat_at(size, (rate / half, rate * half), course.seeds.search[:1], leg, steps)
 
 
-def _at_once(course: Course, known: dict[int, Line], size: int, leg: Sequence[HeatResult]) -> Heat:
+def _at_once(
+    course: Course, known: dict[int, Line], size: int, leg: Sequence[HeatResult], steps: float
+) -> Heat:
     """The expected learning rate with no search: the batch sizes so far show how rates go on."""
-    rate = _expected_rate(course, known, size)
-    return heat_at(size, (rate,), course.seeds.timing[:1], leg, _expected_steps(known, size))
+    return heat_at(size, (_expected_rate(course, known, size),), course.seeds.timing[:1], leg, steps)
 
 
-def _expected_steps(known: dict[int, Line], size: int) -> float:
-    """By the hyperbola; from one batch size, half way between as many steps and as many examples."""
-    if len(known) > 1:
-        return fit_lines(known.values(), confidence=CONFIDENCE).steps(size)
-    (home,) = known.values()
+def _first_guess(home: Line, size: int) -> float:
+    """Half way between as many steps and as many examples as at the batch size in use."""
     return home.curve.best_steps * math.sqrt(home.batch_size / size)
 
 
