@@ -2,8 +2,8 @@
 
 `design` cases were used while the method was made; `test` cases were not, until they were judged once.
 `sealed` cases came after that, and the two that had no truth yet moved there; `fresh` ones after these, then
-`unseen` ones, before trials were judged by targets that are set anew, and `kept` ones last, before the runs of a
-trial were made cheaper. Texts and MNIST are read from the
+`unseen` ones, before trials were judged by targets that are set anew, `kept` ones before the runs of a trial were
+made cheaper, and `late` ones last, before its batch sizes were set further apart. Texts and MNIST are read from the
 folder that `BSADVISOR_DATA` names; without it only the digits remain.
 """
 
@@ -25,7 +25,7 @@ from tests.benchmarks.tasks import CharTransformer, digits
 
 Parameters = Iterable[nn.Parameter]
 Rows = tuple[Tensor, Tensor]
-Split = Literal["design", "test", "sealed", "fresh", "unseen", "kept"]
+Split = Literal["design", "test", "sealed", "fresh", "unseen", "kept", "late"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -690,6 +690,88 @@ CASES = (
         optimizer="adamw",
         learning_rate=8e-3,
         steps=120,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-digits-momentum-mid",
+        split="late",
+        model=_softmax(64),
+        data=digits,
+        optimizer="momentum",
+        learning_rate=0.1,
+        steps=150,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-mnist-adamw-early",
+        split="late",
+        model=_softmax(196),
+        data=mnist,
+        optimizer="adamw",
+        learning_rate=3e-3,
+        steps=60,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-digits-momentum-early",
+        split="late",
+        model=_mlp(64, 40, 10, activation=nn.Tanh),
+        data=digits,
+        optimizer="momentum",
+        learning_rate=0.05,
+        steps=30,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="mlp-mnist-nesterov-early",
+        split="late",
+        model=_mlp(196, 48, 10),
+        data=mnist,
+        optimizer="nesterov",
+        learning_rate=0.03,
+        steps=50,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-noisy-digits-sgd-early",
+        split="late",
+        model=_mlp(64, 48, 10),
+        data=_noisy_digits,
+        optimizer="sgd",
+        learning_rate=0.3,
+        steps=60,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-mnist-momentum-mid",
+        split="late",
+        model=_mlp(196, 32, 32, 10),
+        data=mnist,
+        optimizer="momentum",
+        learning_rate=0.02,
+        steps=250,
+        horizon=150,
+        batch_size=64,
+    ),
+    Case(
+        name="convnet-digits-sgd-early",
+        split="late",
+        model=conv_net(8, 8),
+        data=digits,
+        optimizer="sgd",
+        learning_rate=0.2,
+        steps=40,
+        horizon=150,
+    ),
+    Case(
+        name="lstm-digits-momentum-early",
+        split="late",
+        model=lambda: RowLSTM(8, 32),
+        data=digits,
+        optimizer="momentum",
+        learning_rate=0.1,
+        steps=60,
         horizon=150,
     ),
 )
