@@ -10,6 +10,7 @@ from bsadvisor.advise.measured_rates import expected_rate
 from bsadvisor.advise.racing import next_heat
 from bsadvisor.advise.racing_course import Course
 from bsadvisor.theory.rate_curve import SLOWER, USUAL_CURVATURE
+from bsadvisor.theory.target_crossing import KNOWN
 from bsadvisor.theory.training_cost import steps_factor
 from bsadvisor.values import BranchResult, Heat, HeatResult, TrialPlan
 
@@ -65,9 +66,9 @@ class World:
                 BranchResult(
                     learning_rate=rate,
                     seed=seed,
-                    outcome="reached" if own <= longest else "slower",
+                    outcome="reached" if own * KNOWN <= longest else "slower",
                     steps=own,
-                    steps_taken=math.ceil(min(own, longest) * 1.1),
+                    steps_taken=math.ceil(min(own * KNOWN, longest)),
                     final_log_loss=math.log(target),
                 )
                 for (rate, seed), own in zip(runs, steps, strict=True)

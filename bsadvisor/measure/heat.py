@@ -10,7 +10,7 @@ import numpy as np
 
 from bsadvisor.measure.branches import Branch, Branches
 from bsadvisor.theory.rate_curve import SLOWER
-from bsadvisor.theory.target_crossing import loss_at, steps_to_target, times_behind, wavering
+from bsadvisor.theory.target_crossing import has_arrived, loss_at, steps_to_target, times_behind, wavering
 from bsadvisor.values import BranchResult, Heat, HeatResult
 
 SPACING = 1.1
@@ -35,7 +35,7 @@ steps, is given up. A higher rate that is behind may yet win: its loss wavers mo
 HOPELESSLY_LATE = 10.0
 """A run that was given up is not said to take longer than so many times its steps."""
 
-BEYOND = 1.1
+BEYOND = 1.25
 """The pace setter goes on for so much longer, so that its loss at the horizon is an average."""
 
 
@@ -64,7 +64,7 @@ class _Runner:
 
     def arrive(self, target: float) -> None:
         """Has it reached the target, for good?"""
-        if len(self.logs) > 2 and sum(self.logs[-2:]) / 2 < target:
+        if has_arrived(self.steps, self.logs, target):
             self.arrival = steps_to_target(self.steps, self.logs, target)
             if self.arrival is not None:
                 self.outcome = "reached"
@@ -121,7 +121,7 @@ def run_heat(
             if target is None:
                 break
             for runner in runners:
-                _replay(runner, target, heat)
+                _set_pace(runner, heat)
         if target is not None:
             _judge(runners, target, step, heat)
         on = [place for place, runner in enumerate(live) if runner.outcome is None]
@@ -158,19 +158,10 @@ def _pace(heat: Heat, runners: Sequence[_Runner]) -> float | None:
     return log if own[0].logs[0] - log > max(LEAST_FALL, CLEAR_FALL * wavers) else None
 
 
-def _replay(runner: _Runner, target: float, heat: Heat) -> None:
-    """What the run would have been told if the target had been known from the beginning.
-
-    The pace setter is there at the horizon by definition: on a noisy stretch its own curve says less.
-    """
-    if runner.outcome is not None:
-        return
-    if runner.branch.learning_rate == heat.pace_setter:
+def _set_pace(runner: _Runner, heat: Heat) -> None:
+    """The pace setter is there at the horizon by definition: on a noisy stretch its own curve says less."""
+    if runner.outcome is None and runner.branch.learning_rate == heat.pace_setter:
         runner.arrival, runner.outcome = heat.expected_steps, "reached"
-        return
-    arrival = steps_to_target(runner.steps, runner.logs, target)
-    if arrival is not None and arrival * BEYOND <= runner.taken:
-        runner.arrival, runner.outcome = arrival, "reached"
 
 
 def _judge(runners: Sequence[_Runner], target: float, step: int, heat: Heat) -> None:
@@ -231,8 +222,7 @@ def _extrapolated(runner: _Runner, runners: Sequence[_Runner], target: float, he
     """Steps to the target of a run that was given up; None where nobody got there after all."""
     arrived = [other for other in runners if other.arrival is not None]
     if arrived:
-        best = min(arrived, key=lambda other: other.arrival or math.inf)
-        return max(runner.taken, _behind(runner, best))
+        return _behind(runner, min(arrived, key=lambda other: other.arrival or math.inf))
     if heat.steps_to_beat is None:
         return None
     return min(HOPELESSLY_LATE * runner.taken, _along_itself(runner, target))
@@ -247,10 +237,13 @@ def _behind(runner: _Runner, best: _Runner) -> float:
 
 
 def _along_itself(runner: _Runner, target: float) -> float:
-    """If its loss goes on as a power of the steps, as over their second half."""
+    """If it is not there yet, and its loss goes on as a power of the steps, as over their second half."""
+    there = steps_to_target(runner.steps, runner.logs, target)
+    if there is not None:
+        return there
     half, now = (loss_at(runner.steps, runner.logs, runner.taken * share) for share in (0.5, 1.0))
     exponent = (half - now) / math.log(2)
-    missing = max(now - target, 0.0)
+    missing = now - target
     if missing >= exponent * math.log(HOPELESSLY_LATE):
         return HOPELESSLY_LATE * runner.taken
     return runner.taken * math.exp(missing / exponent)

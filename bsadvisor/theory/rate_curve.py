@@ -18,8 +18,8 @@ LOWEST_CURVATURE, HIGHEST_CURVATURE = 0.4, 2.0
 FAR = math.log(2.0)
 """Steps so far apart say nothing of the curvature near the best rate."""
 
-SLOWER = 1.2
-"""Runs of a trial are given up at so many times the steps of the best learning rate."""
+SLOWER = 1.25
+"""Runs of a trial are given up at so many times the steps of the best learning rate: as soon as these are known."""
 
 TOLERATED = math.log(1.1)
 """Ten per cent more steps."""
