@@ -1,21 +1,23 @@
 """Which training runs next, from the results so far: the whole strategy of a trial, without running any.
 
-Batch sizes lie a factor of four either side of the one in use. At each, learning rates around the expected
-best are compared on the same data, and the best is timed on other data. Then the batch size nearest to the
-critical one is timed, and single runs, further out or once more, follow where they tell most of it for their
-examples, until it is known or the allowance is spent.
+Batch sizes lie either side of the one in use. At each, learning rates around the expected best are compared
+on the same data, and the best is timed on other data. The same follows at the batch size nearest to the
+critical one. Then single runs, further out or once more, go where they tell most of it for their examples,
+and last the pair that will be recommended is timed beside a higher rate, until all is known or the allowance
+is spent.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from statistics import mean
 
 from bsadvisor.advise.racing_allowance import is_affordable
 from bsadvisor.advise.racing_course import CONFIDENCE, LONGEST, RATIO, Course, current_leg, heat_at
-from bsadvisor.advise.racing_sizes import balanced, either_side, most_telling
+from bsadvisor.advise.racing_sizes import balanced, either_side, most_telling, nearest
 from bsadvisor.advise.trial_fit import fit_lines
 from bsadvisor.advise.trial_lines import EQUAL, Line, lines_of, timed_lines
 from bsadvisor.values import Heat, HeatResult
@@ -26,7 +28,7 @@ MOST_EXTENSIONS = 6
 MOST_TIMED = 3
 """Learning rates of one batch size."""
 
-WORSE = 1.4
+WORSE = 2.0
 """A rate that takes so many times the expected steps when timed is not the best: a lower one is timed, too."""
 
 MOST_LEGS = 4
@@ -66,7 +68,7 @@ def _worth_its_examples(course: Course, lines: dict[int, Line], leg: Sequence[He
         return next(lower, None)
     fit = fit_lines(known.values(), confidence=CONFIDENCE)
     further = balanced(course, lines, fit, leg), most_telling(course, lines, fit, leg)
-    wanted = itertools.chain(lower, *further)
+    wanted = itertools.chain(lower, *further, _higher(course, nearest(known, fit), leg))
     return next((heat for heat in wanted if is_affordable(course, fit, leg, heat)), None)
 
 
@@ -78,7 +80,7 @@ def _opening(course: Course, rate: float) -> Heat:
     return Heat(
         batch_size=course.batch_size,
         learning_rates=(rate / RATIO, rate, rate * RATIO),
-        seeds=course.seeds.search[:1],
+        seeds=(course.seeds.search,),
         target_loss=course.target_loss,
         pace_setter=rate,
         expected_steps=course.horizon,
@@ -119,20 +121,17 @@ def _too_easy(course: Course, home: Line, results: Sequence[HeatResult]) -> bool
 
 
 def _search(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
-    """A rate beyond those tried, while the best may lie there; then, with the batch size in use, those
-    that are as good on other data."""
+    """A rate beyond those tried, while the best may lie there."""
     if not line.searched or line.timed:
         return None
     if line.has_arrived and line.edge == 0:
-        if line.batch_size != course.batch_size or not line.close:
-            return None
-        return heat_at(line.batch_size, line.close, course.seeds.search[1:], leg, line.curve.best_steps)
+        return None
     tried = sum(result.heat.batch_size == line.batch_size for result in leg)
     if tried > MOST_EXTENSIONS or (line.edge == 0 and not line.given_up):
         return None
     rate = line.rates[line.best] * RATIO ** (line.edge or -0.5)
     expected = line.steps[line.best] if line.has_arrived else leg[-1].heat.expected_steps * 2
-    heat = heat_at(line.batch_size, (rate,), course.seeds.search[:1], leg, expected)
+    heat = heat_at(line.batch_size, (rate,), course.seeds.search, leg, expected)
     return replace(heat, steps_to_beat=expected if line.has_arrived else None)
 
 
@@ -140,7 +139,7 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
     """The best rate on other data."""
     if line.timed or not line.has_arrived:
         return None
-    return heat_at(line.batch_size, (line.candidate,), course.seeds.timing[:1], leg, line.curve.best_steps)
+    return heat_at(line.batch_size, (line.candidate,), course.seeds.timing[0], leg, line.curve.best_steps)
 
 
 def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
@@ -154,7 +153,7 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None
     rate = min(line.timed) / (RATIO**0.5 if line.searched and line.chosen else RATIO)
     if line.chosen is None:
         expected = max(expected, line.steps_near(rate))
-    return heat_at(line.batch_size, (rate,), course.seeds.timing[:1], leg, expected)
+    return heat_at(line.batch_size, (rate,), course.seeds.timing[0], leg, expected)
 
 
 def _expected_steps(line: Line, leg: Sequence[HeatResult]) -> float:
@@ -171,3 +170,11 @@ def _lower_may_be_better(line: Line, expected: float) -> bool:
     if math.isinf(lowest):
         return all(map(math.isinf, above))
     return lowest >= WORSE * expected and all(lowest * EQUAL < steps for steps in above)
+
+
+def _higher(course: Course, line: Line, leg: Sequence[HeatResult]) -> Iterator[Heat]:
+    """A higher rate than the best one that was timed: on one order of the data a search stops too low as a rule."""
+    assert line.chosen is not None
+    if line.chosen == max(line.timed) and len(line.timed) < MOST_TIMED:
+        rate, expected = line.chosen * RATIO**0.5, math.exp(mean(line.log_steps))
+        yield heat_at(line.batch_size, (rate,), course.seeds.timing[0], leg, expected)

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 from bsadvisor.advise.racing_course import Course
 from bsadvisor.theory.steps_curve import StepsCurve
+from bsadvisor.theory.target_crossing import KNOWN
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import Heat, HeatResult
 
-SHARE, TO_RESOLVE = 0.08, 0.1
+SHARE, TO_RESOLVE = 0.07, 0.085
 """Of the examples of the grid; the latter while the critical batch size has no upper end."""
 
 DOUBLINGS = range(-3, 5)
 """Of the batch size in use: those of the grid."""
 
-RUNS = 7 * 3 * 1.45
+RUNS = 7 * 3 * 1.75
 """At each of them: learning rates a factor 1.5 apart, seeds, and what rates beside the best take longer."""
 
 
@@ -28,7 +29,7 @@ def is_affordable(course: Course, fit: StepsCurve, leg: Sequence[HeatResult], he
     """
     share = SHARE if fit.critical.high is not None else TO_RESOLVE
     spent = sum(result.examples for result in leg)
-    return spent + heat.expected_examples <= share * _grid(course.batch_size, fit)
+    return spent + KNOWN * heat.expected_examples <= share * _grid(course.batch_size, fit)
 
 
 def _grid(batch_size: int, fit: StepsCurve) -> float:

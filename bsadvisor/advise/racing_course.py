@@ -10,7 +10,7 @@ from bsadvisor.advise.trial_lines import Seeds
 from bsadvisor.theory import scaling
 from bsadvisor.values import Heat, HeatResult
 
-RATIO = 1.8
+RATIO = 2.0
 """Of neighbouring learning rates."""
 
 CONFIDENCE = 0.9
@@ -57,13 +57,13 @@ def current_leg(results: Sequence[HeatResult]) -> list[HeatResult]:
 
 
 def heat_at(
-    size: int, rates: tuple[float, ...], seeds: tuple[int, ...], leg: Sequence[HeatResult], expected: float
+    size: int, rates: tuple[float, ...], seed: int, leg: Sequence[HeatResult], expected: float
 ) -> Heat:
     """Runs at one batch size to the target of the leg."""
     return Heat(
         batch_size=size,
         learning_rates=rates,
-        seeds=seeds,
+        seeds=(seed,),
         target_loss=leg[0].target_loss,
         pace_setter=rates[-1],
         expected_steps=expected,

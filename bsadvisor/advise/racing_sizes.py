@@ -11,13 +11,15 @@ from bsadvisor.advise.racing_course import CONFIDENCE, RATIO, Course, heat_at
 from bsadvisor.advise.trial_fit import error_of, fit_lines, scatter
 from bsadvisor.advise.trial_lines import Line, timed_lines
 from bsadvisor.theory.steps_curve import StepsCurve, information
+from bsadvisor.theory.training_cost import inefficiency
 from bsadvisor.values import Heat, HeatResult
 
-APART = 4
-"""Ratio of the batch sizes around the one in use."""
+ABOVE, BELOW = (8, 4, 2), (4, 2)
+"""Ratios of the batch sizes around the one in use; the first that is possible. Far above, for that tells most of
+the critical one; not so far below, where runs are long."""
 
 NEXT = 2
-"""Of each larger one after these: a run there takes the most examples of all."""
+"""Ratio of each larger one after these: a run there takes the most examples of all."""
 
 MOST_BATCH_SIZES = 5
 
@@ -44,11 +46,16 @@ def either_side(course: Course, lines: dict[int, Line], leg: Sequence[HeatResult
 def balanced(
     course: Course, lines: dict[int, Line], fit: StepsCurve, leg: Sequence[HeatResult]
 ) -> Iterator[Heat]:
-    """The rung of the ladder nearest to the critical batch size, with the rate that lies between."""
+    """The rung of the ladder nearest to the critical batch size."""
     known = timed_lines(lines)
     size = int(course.batch_size * 2 ** round(math.log2(fit.critical.value / course.batch_size)))
     if min(known) < size < max(known) and size not in lines:
-        yield _at_once(course, known, size, leg, fit.steps(size))
+        yield _searched(course, known, size, leg, fit.steps(size))
+
+
+def nearest(known: dict[int, Line], fit: StepsCurve) -> Line:
+    """The timed batch size that will be recommended."""
+    return known[min(known, key=lambda size: inefficiency(size, fit.critical.value))]
 
 
 def most_telling(
@@ -67,9 +74,9 @@ def _again(course: Course, known: dict[int, Line], leg: Sequence[HeatResult]) ->
     for line in known.values():
         assert line.chosen is not None
         used = {run.seed for run in line.runs if run.learning_rate == line.chosen}
-        seed = next((seed for seed in course.seeds.all_timing if seed not in used), None)
+        seed = next((seed for seed in course.seeds.timing if seed not in used), None)
         if seed is not None:
-            yield heat_at(line.batch_size, (line.chosen,), (seed,), leg, math.exp(mean(line.log_steps)))
+            yield heat_at(line.batch_size, (line.chosen,), seed, leg, math.exp(mean(line.log_steps)))
 
 
 def _further(
@@ -105,14 +112,14 @@ def _searched(
 ) -> Heat:
     """Two learning rates either side of the expected one."""
     rate, half = _expected_rate(course, known, size), math.sqrt(RATIO)
-    return heat_at(size, (rate / half, rate * half), course.seeds.search[:1], leg, steps)
+    return heat_at(size, (rate / half, rate * half), course.seeds.search, leg, steps)
 
 
 def _at_once(
     course: Course, known: dict[int, Line], size: int, leg: Sequence[HeatResult], steps: float
 ) -> Heat:
     """The expected learning rate with no search: the batch sizes so far show how rates go on."""
-    return heat_at(size, (_expected_rate(course, known, size),), course.seeds.timing[:1], leg, steps)
+    return heat_at(size, (_expected_rate(course, known, size),), course.seeds.timing[0], leg, steps)
 
 
 def _first_guess(home: Line, size: int) -> float:
@@ -122,13 +129,13 @@ def _first_guess(home: Line, size: int) -> float:
 
 def _larger(course: Course, fit: StepsCurve | None) -> int | None:
     """The first batch size above the one in use."""
-    sizes = (course.batch_size * factor for factor in (APART, NEXT))
+    sizes = (course.batch_size * factor for factor in ABOVE)
     return next((size for size in sizes if _can_be_judged(course, size, fit)), None)
 
 
 def _smaller(course: Course, low: int) -> int | None:
     """The next batch size below the lowest, as a whole fraction of it."""
-    factors = (factor for factor in (APART, NEXT) if low // factor >= course.smallest)
+    factors = (factor for factor in BELOW if low // factor >= course.smallest)
     factor = next(factors, None)
     return low // factor if factor and low % factor == 0 else None
 

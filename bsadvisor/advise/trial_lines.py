@@ -21,27 +21,19 @@ NEAR = math.log(1.9)
 EQUAL = 1.08
 """Ratio of the steps of two rates, below which the best lies between them."""
 
-CLOSE = 1.12
-"""Steps of a rate over those of the best on the same data: on other data it may be the better one."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seeds:
-    """Orders of the data: learning rates are compared on two, and the chosen one is timed on others."""
+    """Orders of the data: learning rates are compared on one, and the chosen one is timed on others."""
 
-    search: tuple[int, int]
-    all_timing: tuple[int, ...]
-
-    @property
-    def timing(self) -> tuple[int, ...]:
-        """The first ones."""
-        return self.all_timing[:2]
+    search: int
+    timing: tuple[int, ...]
 
     @classmethod
     def after(cls, seed: int) -> Seeds:
         """Different ones for every seed of a trial."""
         first = 10 * seed
-        return cls(search=(first, first + 1), all_timing=tuple(range(first + 2, first + 10)))
+        return cls(search=first, timing=tuple(range(first + 1, first + 10)))
 
 
 @dataclass(kw_only=True)
@@ -56,38 +48,17 @@ class Line:
     @cached_property
     def searched(self) -> dict[float, list[BranchResult]]:
         """By learning rate, in ascending order, the runs that rates are compared by."""
-        return self._by_rate(self.seeds.search)
+        return self._by_rate((self.seeds.search,))
 
     @cached_property
     def timed(self) -> dict[float, list[BranchResult]]:
         """The runs that steps are counted in."""
-        return self._by_rate(self.seeds.all_timing)
+        return self._by_rate(self.seeds.timing)
 
     @cached_property
     def steps(self) -> list[float]:
-        """Of each searched rate, as if on the first seed; infinite where it never got there."""
-        shift = self._second_seed()
-        return [
-            steps_of(runs) * (shift ** (-0.5) if len(runs) > 1 else 1.0) for runs in self.searched.values()
-        ]
-
-    def _second_seed(self) -> float:
-        """Steps on the second seed over those on the first, of the rates that were run on both."""
-        ratios = [
-            math.log(_least(runs[1]) / _least(runs[0]))
-            for runs in self.searched.values()
-            if len(runs) > 1 and math.isfinite(steps_of(runs))
-        ]
-        return math.exp(mean(ratios)) if ratios else 1.0
-
-    @property
-    def close(self) -> tuple[float, ...]:
-        """Rates that may be the best and were run on one seed only; empty where just one may be."""
-        if not self.has_arrived:
-            return ()
-        least = min(self.steps)
-        near = [rate for rate, steps in zip(self.rates, self.steps, strict=True) if steps <= CLOSE * least]
-        return tuple(rate for rate in near if len(self.searched[rate]) == 1) if len(near) > 1 else ()
+        """Of each searched rate; infinite where it never got there."""
+        return [steps_of(runs) for runs in self.searched.values()]
 
     @property
     def rates(self) -> list[float]:
