@@ -219,13 +219,13 @@ class Lucky(World):
 
     def run(self, heat: Heat) -> HeatResult:
         found = World.run(self, heat)
-        lost, search = {"outcome": "out_of_reach", "steps": None}, self.course.seeds.search
+        search = self.course.seeds.search
         return replace(
             found,
             branches=tuple(
-                replace(branch, **lost)
+                replace(branch, outcome="out_of_reach", steps=None)
                 if branch.learning_rate > self.edge and branch.seed != search
-                else branch  # type: ignore[arg-type]
+                else branch
                 for branch in found.branches
             ),
         )

@@ -7,8 +7,9 @@ A training loop of its own, which shares nothing with the tool's: `python -m tes
 runs the cases that are not in the stored results yet (NAME ... for some of them).
 
 Examples are drawn in shuffled epochs. AdamW's beta_2 forgets after the same number of examples at every
-batch size. Steps to target: the loss over the first 2,048 images or 512 texts, measured at steps a factor 1.1 apart,
-made monotone by isotonic regression, and read off at the target between two of these.
+batch size. Steps to target: the loss over the first 2,048 images or 512 texts, measured at steps a factor 1.05 apart,
+made monotone by isotonic regression, and read off at the target between two of these, once the mean over the last
+steps is below it. Results without a `window` are older: they count the first dip of a single look.
 
 The target is the loss that the run's own pair reaches at the horizon. Where its batch size gets there in less
 than half of the steps with the best learning rate, that one sets the target anew, as a trial does that is
@@ -43,14 +44,17 @@ RATIO = 1.5
 RATES = 7
 SEEDS = (100, 101, 102)
 MORE_SEEDS = (103, 104, 105, 106)
-SPACING = 1.1
+SPACING = 1.05
 EVALUATED = {False: 2048, True: 512}
 """Images, sequences of characters."""
 CAP = 2.0
 """A run is given up at so many times the steps of the best learning rate so far."""
 MOST_TARGETS = 4
 BEYOND = 1.1
-"""A run goes on until the mean loss over the last steps, this factor of them, is below the target."""
+"""The target is the mean loss over the steps that are within this factor of the horizon."""
+WINDOW = 0.3
+"""A run goes on until the mean loss over the last ones of its steps, so large a share, is below the target. Where
+the loss wavers, the first dip below it comes at two thirds of the steps at which the mean over many runs is there."""
 
 
 @dataclass(kw_only=True)
@@ -72,7 +76,7 @@ class Bench:
             if not math.isfinite(loss) or loss > 30:
                 return math.inf
             seen.append((step, math.log(loss)))
-            recent = [log for s, log in seen if s > step / BEYOND]
+            recent = [log for s, log in seen if s > step * (1 - WINDOW)]
             if recent and np.mean(recent) < math.log(goal) and len(seen) > 2:
                 return crossing(seen, math.log(goal))
         return math.inf
@@ -152,6 +156,7 @@ def brute_force(name: str) -> dict[str, Any]:
         print(f"{name}: B = {batch_size}: {own:.0f} steps at {best:.2g}", flush=True)
     return {
         "name": name,
+        "window": WINDOW,
         "target_loss": goal,
         "pace_setter": pace_setter,
         "examples": bench.examples,
