@@ -2,9 +2,9 @@
 
 Batch sizes lie either side of the one in use. At each, learning rates around the expected best are compared
 on the same data, and the best is timed on other data. The same follows at the batch size nearest to the
-critical one. Then single runs, further out or once more, go where they tell most of it for their examples,
-and last the pair that will be recommended is timed beside a higher rate, until all is known or the allowance
-is spent.
+critical one. The pair that will be recommended is timed twice. Then single runs, further out or once more, go
+where they tell most of the critical batch size for their examples, and last that pair is timed beside a higher
+rate, until all is known or the allowance is spent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statistics import mean
 
 from bsadvisor.advise.racing_allowance import is_affordable
 from bsadvisor.advise.racing_course import CONFIDENCE, LONGEST, RATIO, Course, current_leg, heat_at
-from bsadvisor.advise.racing_sizes import balanced, either_side, most_telling, nearest
+from bsadvisor.advise.racing_sizes import balanced, either_side, most_telling, nearest, once_more
 from bsadvisor.advise.trial_fit import fit_lines
 from bsadvisor.advise.trial_lines import EQUAL, Line, lines_of, timed_lines
 from bsadvisor.values import Heat, HeatResult
@@ -67,8 +67,13 @@ def _worth_its_examples(course: Course, lines: dict[int, Line], leg: Sequence[He
     if len(known) < 2:
         return next(lower, None)
     fit = fit_lines(known.values(), confidence=CONFIDENCE)
-    further = balanced(course, lines, fit, leg), most_telling(course, lines, fit, leg)
-    wanted = itertools.chain(lower, *further, _higher(course, nearest(known, fit), leg))
+    favourite = nearest(known, fit)
+    further = (
+        balanced(course, lines, fit, leg),
+        _twice(course, favourite, leg),
+        most_telling(course, lines, fit, leg),
+    )
+    wanted = itertools.chain(lower, *further, _higher(course, favourite, leg))
     return next((heat for heat in wanted if is_affordable(course, fit, leg, heat)), None)
 
 
@@ -170,6 +175,13 @@ def _lower_may_be_better(line: Line, expected: float) -> bool:
     if math.isinf(lowest):
         return all(map(math.isinf, above))
     return lowest >= WORSE * expected and all(lowest * EQUAL < steps for steps in above)
+
+
+def _twice(course: Course, line: Line, leg: Sequence[HeatResult]) -> Iterator[Heat]:
+    """One run may be lucky."""
+    assert line.chosen is not None
+    if len(line.timed[line.chosen]) < 2:
+        yield from once_more(course, line, leg)
 
 
 def _higher(course: Course, line: Line, leg: Sequence[HeatResult]) -> Iterator[Heat]:

@@ -10,7 +10,7 @@ from bsadvisor.theory.target_crossing import KNOWN
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import Heat, HeatResult
 
-SHARE, TO_RESOLVE = 0.07, 0.085
+SHARE, TO_RESOLVE = 0.065, 0.08
 """Of the examples of the grid; the latter while the critical batch size has no upper end."""
 
 DOUBLINGS = range(-3, 5)
@@ -29,7 +29,13 @@ def is_affordable(course: Course, fit: StepsCurve, leg: Sequence[HeatResult], he
     """
     share = SHARE if fit.critical.high is not None else TO_RESOLVE
     spent = sum(result.examples for result in leg)
-    return spent + KNOWN * heat.expected_examples <= share * _grid(course.batch_size, fit)
+    return spent + KNOWN * _with_timing(heat) <= share * _grid(course.batch_size, fit)
+
+
+def _with_timing(heat: Heat) -> float:
+    """Expected examples of a heat, and of the run that times the best of its learning rates."""
+    rates = len(heat.learning_rates)
+    return heat.expected_examples * (1 + 1 / rates if rates > 1 else 1)
 
 
 def _grid(batch_size: int, fit: StepsCurve) -> float:

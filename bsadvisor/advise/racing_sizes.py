@@ -65,18 +65,18 @@ def most_telling(
     known well enough."""
     known = timed_lines(lines)
     if _width(fit) > WIDE_ENOUGH:
-        heats = [*_again(course, known, leg), *_further(course, lines, fit, leg)]
+        again = [heat for line in known.values() for heat in once_more(course, line, leg)]
+        heats = [*again, *_further(course, lines, fit, leg)]
         yield from sorted(heats, key=lambda heat: -_gain(known, fit, heat) / heat.expected_examples)
 
 
-def _again(course: Course, known: dict[int, Line], leg: Sequence[HeatResult]) -> Iterator[Heat]:
-    """Each batch size on yet other data."""
-    for line in known.values():
-        assert line.chosen is not None
-        used = {run.seed for run in line.runs if run.learning_rate == line.chosen}
-        seed = next((seed for seed in course.seeds.timing if seed not in used), None)
-        if seed is not None:
-            yield heat_at(line.batch_size, (line.chosen,), seed, leg, math.exp(mean(line.log_steps)))
+def once_more(course: Course, line: Line, leg: Sequence[HeatResult]) -> Iterator[Heat]:
+    """The best rate of a batch size on yet other data."""
+    assert line.chosen is not None
+    used = {run.seed for run in line.runs if run.learning_rate == line.chosen}
+    seed = next((seed for seed in course.seeds.timing if seed not in used), None)
+    if seed is not None:
+        yield heat_at(line.batch_size, (line.chosen,), seed, leg, math.exp(mean(line.log_steps)))
 
 
 def _further(

@@ -115,7 +115,7 @@ class Saturated(World):
 
 def test_a_lower_rate_that_saves_nothing_is_the_last_one() -> None:
     """Runs there are dear, and it was the expectation that was wrong."""
-    saturated = Saturated(course=COURSE, critical=2000.0, best_rate=0.12)
+    saturated = Saturated(course=COURSE, critical=4000.0, best_rate=0.12)
     assert len(first_above(8 * COURSE.batch_size, stats(saturated)).tried) == 2
 
 
@@ -353,6 +353,20 @@ def test_the_pair_that_will_be_recommended_is_timed_beside_a_higher_rate() -> No
     timed = [run for result in play(timid) for run in result.branches if run.seed != COURSE.seeds.search]
     assert timid.excess(COURSE.batch_size, timed[0].learning_rate) > 1.15, "the search stops too low"
     assert timid.excess(point.batch_size, point.learning_rate) < 1.05
+
+
+@pytest.mark.parametrize("critical", [30, 100, 200])
+def test_the_pair_that_will_be_recommended_is_timed_twice(critical: float) -> None:
+    """And before anything further out, which may cost all that is left."""
+    truth = world(critical)
+    point, results = recommended(truth), play(truth)
+    timed = [
+        (place, result.heat.seeds)
+        for place, result in enumerate(results)
+        if result.heat.batch_size == point.batch_size and result.heat.learning_rates == (point.learning_rate,)
+    ]
+    assert len({seeds for _, seeds in timed}) >= 2
+    assert timed[1][0] <= timed[0][0] + 4
 
 
 def test_at_the_balanced_batch_size_two_rates_are_compared() -> None:
