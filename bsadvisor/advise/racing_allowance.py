@@ -10,7 +10,7 @@ from bsadvisor.theory.target_crossing import KNOWN
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import Heat, HeatResult
 
-SHARE, TO_RESOLVE = 0.065, 0.08
+SHARE, TO_RESOLVE = 0.07, 0.08
 """Of the examples of the grid; the latter while the critical batch size has no upper end."""
 
 DOUBLINGS = range(-3, 5)
