@@ -596,7 +596,7 @@ class Heat:
     target_loss: float | None
     """None: what the runs of `pace_setter` reach after `horizon` steps becomes the target."""
     pace_setter: float
-    """A learning rate of this heat, which is not given up early in favour of a higher one."""
+    """A learning rate of this heat, which is not given up in favour of a higher one before the expected steps."""
     expected_steps: float
     """To the target, with it."""
     max_steps: int
@@ -637,6 +637,13 @@ class HeatResult:
     def examples(self) -> int:
         """Trained on."""
         return sum(branch.steps_taken for branch in self.branches) * self.heat.batch_size
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether its highest learning rate left all others far behind, and was not run to the end."""
+        return any(
+            run.outcome == "out_of_reach" and run.steps_taken < self.heat.max_steps for run in self.branches
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,10 +134,19 @@ def _search(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
     tried = sum(result.heat.batch_size == line.batch_size for result in leg)
     if tried > MOST_EXTENSIONS or (line.edge == 0 and not line.given_up):
         return None
-    rate = line.rates[line.best] * RATIO ** (line.edge or -0.5)
-    expected = line.steps[line.best] if line.has_arrived else leg[-1].heat.expected_steps * 2
-    heat = heat_at(line.batch_size, (rate,), course.seeds.search, leg, expected)
-    return replace(heat, steps_to_beat=expected if line.has_arrived else None)
+    if not line.has_arrived:
+        return _search_on(course, line, leg)
+    best, expected = line.rates[line.best], line.steps[line.best]
+    heat = heat_at(line.batch_size, (best * RATIO**line.edge,), course.seeds.search, leg, expected)
+    return replace(heat, steps_to_beat=expected)
+
+
+def _search_on(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat:
+    """Where none has arrived: two higher rates, so that it soon shows whether these are still too low; or one lower."""
+    best, last = line.rates[line.best], leg[-1]
+    rates = (best * RATIO, best * RATIO**2) if line.edge > 0 else (best * RATIO ** (line.edge or -0.5),)
+    expected = last.heat.expected_steps * (1 if last.was_cut_short else 2)
+    return heat_at(line.batch_size, rates, course.seeds.search, leg, expected)
 
 
 def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:

@@ -32,6 +32,10 @@ OVERTAKEN, HALF_TIME = 1.6, 0.5
 """A run that takes so many times as long as one with a higher learning rate, after this share of the expected
 steps, is given up. A higher rate that is behind may yet win: its loss wavers more."""
 
+LONG_ENOUGH = 1.5
+"""Times the expected steps: after these the highest learning rate is given up, too, where all others were given up
+behind it. A yet higher one is better then, as long as steps fall with the rate."""
+
 HOPELESSLY_LATE = 10.0
 """A run that was given up is not said to take longer than so many times its steps."""
 
@@ -124,6 +128,8 @@ def run_heat(
                 _set_pace(runner, heat)
         if target is not None:
             _judge(runners, target, step, heat)
+            _give_up_overtaken(runners, step, heat)
+            _cut_short(runners, step, heat)
         on = [place for place, runner in enumerate(live) if runner.outcome is None]
         if len(on) < len(live):
             live = [live[place] for place in on]
@@ -170,11 +176,28 @@ def _judge(runners: Sequence[_Runner], target: float, step: int, heat: Heat) -> 
             runner.arrive(target)
     known = (_best_steps(runners), heat.steps_to_beat)
     best = min((steps for steps in known if steps is not None), default=math.inf)
-    for runner in [runner for runner in runners if runner.outcome is None]:
-        late = step >= HALF_TIME * heat.expected_steps
-        expendable = late and runner.branch.learning_rate != heat.pace_setter
-        if step >= SLOWER * best or (expendable and _is_overtaken(runner, runners)):
+    for runner in runners:
+        if runner.outcome is None and step >= SLOWER * best:
             runner.outcome = "slower"
+
+
+def _give_up_overtaken(runners: Sequence[_Runner], step: int, heat: Heat) -> None:
+    """Those far behind a higher learning rate; the pace setter not before it was expected."""
+    for runner in runners:
+        sets_pace = runner.branch.learning_rate == heat.pace_setter
+        patience = heat.expected_steps * (1.0 if sets_pace else HALF_TIME)
+        if runner.outcome is None and step >= patience and _is_overtaken(runner, runners):
+            runner.outcome = "slower"
+
+
+def _cut_short(runners: Sequence[_Runner], step: int, heat: Heat) -> None:
+    """Where nobody has arrived, and all but the highest learning rate were given up."""
+    top = max(heat.learning_rates)
+    lower = [runner for runner in runners if runner.branch.learning_rate < top]
+    leads = bool(lower) and all(runner.outcome == "slower" for runner in lower)
+    if leads and step >= LONG_ENOUGH * heat.expected_steps and _best_steps(runners) is None:
+        for runner in runners:
+            runner.outcome = runner.outcome or "out_of_reach"
 
 
 def _is_overtaken(runner: _Runner, runners: Sequence[_Runner]) -> bool:

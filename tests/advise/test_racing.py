@@ -13,7 +13,8 @@ from bsadvisor.advise.racing_course import Course, legs
 from bsadvisor.advise.trial_lines import Line
 from bsadvisor.advise.trial_plan import World, plan_trial
 from bsadvisor.advise.trial_stats import trial_stats
-from bsadvisor.theory.training_cost import inefficiency
+from bsadvisor.theory.rate_curve import USUAL_CURVATURE
+from bsadvisor.theory.training_cost import inefficiency, steps_factor
 from bsadvisor.values import BranchResult, Heat, HeatResult, TrialPlan, TrialPoint, TrialStats
 
 COURSE = Course(
@@ -296,37 +297,64 @@ def test_rates_that_were_given_up_for_one_that_never_got_there_get_another_chanc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distant(World):
-    """The target is twenty times as far; runs end where they may not go on, and those beside a faster one before."""
+    """So many steps with the best rate, and in proportion to the rate far from it; heats end where they may not go on,
+    or where the highest rate leads."""
+
+    away: float
 
     def steps(self, batch_size: int, rate: float, seed: int, target_loss: float) -> float:
-        return 20 * World.steps(self, batch_size, rate, seed, target_loss)
+        return (
+            self.away
+            * steps_factor(batch_size, self.course.batch_size, self.critical)
+            * self.excess(batch_size, rate)
+        )
+
+    def excess(self, batch_size: int, rate: float) -> float:
+        log, curvature = math.log(World.excess(self, batch_size, rate)), USUAL_CURVATURE
+        far = log > 1 / (4 * curvature)
+        return math.exp(math.sqrt(log / curvature) - 1 / (4 * curvature) if far else log)
 
     def run(self, heat: Heat) -> HeatResult:
         found = World.run(self, heat)
         steps = [branch.steps or math.inf for branch in found.branches]
-        if min(steps) <= heat.max_steps:
+        leads = len(steps) > 1 and 1.6 * steps[-1] < min(steps[:-1])
+        end = round(1.5 * heat.expected_steps) if leads else heat.max_steps
+        if min(steps) <= end:
             return found
         ends = [
             replace(
                 branch,
                 outcome="out_of_reach" if own == min(steps) else "slower",
                 steps=None,
-                final_log_loss=-heat.max_steps / own,
+                steps_taken=end,
+                final_log_loss=-end / own,
             )
             for branch, own in zip(found.branches, steps, strict=True)
         ]
         return replace(found, branches=tuple(ends))
 
 
-def test_a_target_that_the_pair_in_use_is_far_too_slow_for_is_sought_with_higher_rates() -> None:
+@pytest.mark.parametrize("rate", [0.05, 0.01, 0.002])
+@pytest.mark.parametrize("away", [100, 300, 600])
+def test_a_target_that_the_pair_in_use_is_far_too_slow_for_is_sought_with_higher_rates(
+    rate: float, away: float
+) -> None:
     """Those that were given up on the way are no reason to look lower."""
     distant = Distant(
-        course=replace(COURSE, target_loss=0.4, learning_rate=0.05), critical=100.0, best_rate=0.2
+        course=replace(COURSE, target_loss=0.4, learning_rate=rate), critical=100.0, best_rate=0.2, away=away
     )
-    rates = [result.heat.learning_rates for result in play(distant)]
-    assert min(rates[1]) > max(rates[0])
     own = next(p for p in stats(distant).curve if p.batch_size == COURSE.batch_size)
     assert own.learning_rate == pytest.approx(0.2, rel=0.4)
+
+
+def test_two_higher_rates_follow_where_the_highest_led_and_was_cut_short() -> None:
+    """It took few steps, and it may take as few with the next ones."""
+    distant = Distant(
+        course=replace(COURSE, target_loss=0.4, learning_rate=0.01), critical=100.0, best_rate=0.2, away=100
+    )
+    first, second = (result.heat for result in play(distant)[:2])
+    assert second.learning_rates == pytest.approx((0.04, 0.08))
+    assert second.expected_steps == first.expected_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

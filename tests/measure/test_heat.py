@@ -119,8 +119,24 @@ def test_a_run_far_behind_a_higher_rate_is_given_up_at_half_time() -> None:
     assert found[2.0].outcome == "reached"
 
 
-def test_the_pace_setter_is_not_given_up_in_favour_of_a_higher_rate() -> None:
-    assert by_rate(run({1.0: falling(200), 2.0: falling(100)}))[1.0].steps_taken > 100
+def test_the_pace_setter_is_given_up_in_favour_of_a_higher_rate_only_after_the_expected_steps() -> None:
+    found = by_rate(run({1.0: falling(200), 2.0: falling(110)}))
+    assert found[1.0].outcome == "slower" and 100 <= found[1.0].steps_taken <= 110
+    assert found[2.0].outcome == "reached"
+
+
+def test_the_highest_rate_is_given_up_where_it_leads_by_far_and_the_target_is_far() -> None:
+    """A yet higher one is better then."""
+    result = run({1.0: falling(600), 2.0: falling(300)})
+    found = by_rate(result)
+    assert found[2.0].outcome == "out_of_reach" and 150 <= found[2.0].steps_taken <= 165
+    assert result.was_cut_short and found[1.0].steps is found[2.0].steps is None
+
+
+@pytest.mark.parametrize("lower", [400, 300])
+def test_the_highest_rate_goes_on_where_a_lower_one_keeps_up(lower: float) -> None:
+    result = run({1.0: falling(lower), 2.0: falling(300)})
+    assert by_rate(result)[2.0].steps == pytest.approx(300, rel=0.02) and not result.was_cut_short
 
 
 def test_a_run_behind_a_lower_rate_may_yet_win() -> None:
