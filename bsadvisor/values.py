@@ -602,6 +602,8 @@ class Heat:
     max_steps: int
     steps_to_beat: float | None = None
     """By the best learning rate before on the same data: who takes clearly longer is given up."""
+    patience: float | None = None
+    """Steps after which all end where the highest learning rate has left the others far behind, and is not there."""
 
     @property
     def expected_examples(self) -> float:
@@ -640,7 +642,7 @@ class HeatResult:
 
     @property
     def was_cut_short(self) -> bool:
-        """Whether its highest learning rate left all others far behind, and was not run to the end."""
+        """Whether runs ended before the most steps with nobody there: a yet higher learning rate may be, or none."""
         return any(
             run.outcome == "out_of_reach" and run.steps_taken < self.heat.max_steps for run in self.branches
         )

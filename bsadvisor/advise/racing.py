@@ -23,7 +23,7 @@ from bsadvisor.advise.trial_lines import EQUAL, Line, lines_of, timed_lines
 from bsadvisor.values import Heat, HeatResult
 
 MOST_EXTENSIONS = 6
-"""Of the learning rates of one batch size, beyond the end of those tried."""
+"""Heats at one batch size with learning rates beyond the end of those tried."""
 
 MOST_TIMED = 3
 """Learning rates of one batch size."""
@@ -32,6 +32,10 @@ WORSE = 2.0
 """A rate that takes so many times the expected steps when timed is not the best: a lower one is timed, too."""
 
 MOST_LEGS = 4
+
+PATIENCE = 1.5
+"""Times the expected steps that a rate in use, or one above it, gets where a higher one is likely better. Only there:
+at other batch sizes the rate is known from this one, and the steps are not."""
 
 ASLEEP, WAKING = 2e-3, 30.0
 """A log loss that moves by less shows a learning rate that is far too low: times so much is tried."""
@@ -90,6 +94,7 @@ def _opening(course: Course, rate: float) -> Heat:
         pace_setter=rate,
         expected_steps=course.horizon,
         max_steps=LONGEST * course.horizon,
+        patience=None if course.target_loss is None else PATIENCE * course.horizon,
     )
 
 
@@ -146,7 +151,8 @@ def _search_on(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat:
     best, last = line.rates[line.best], leg[-1]
     rates = (best * RATIO, best * RATIO**2) if line.edge > 0 else (best * RATIO ** (line.edge or -0.5),)
     expected = last.heat.expected_steps * (1 if last.was_cut_short else 2)
-    return heat_at(line.batch_size, rates, course.seeds.search, leg, expected)
+    heat = heat_at(line.batch_size, rates, course.seeds.search, leg, expected)
+    return replace(heat, patience=PATIENCE * expected if line.batch_size == course.batch_size else None)
 
 
 def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:

@@ -32,10 +32,6 @@ OVERTAKEN, HALF_TIME = 1.6, 0.5
 """A run that takes so many times as long as one with a higher learning rate, after this share of the expected
 steps, is given up. A higher rate that is behind may yet win: its loss wavers more."""
 
-LONG_ENOUGH = 1.5
-"""Times the expected steps: after these the highest learning rate is given up, too, where all others were given up
-behind it. A yet higher one is better then, as long as steps fall with the rate."""
-
 HOPELESSLY_LATE = 10.0
 """A run that was given up is not said to take longer than so many times its steps."""
 
@@ -191,11 +187,13 @@ def _give_up_overtaken(runners: Sequence[_Runner], step: int, heat: Heat) -> Non
 
 
 def _cut_short(runners: Sequence[_Runner], step: int, heat: Heat) -> None:
-    """Where nobody has arrived, and all but the highest learning rate were given up."""
+    """Where patience is over, nobody has arrived, and all but the highest learning rate were given up."""
+    if heat.patience is None or step < heat.patience:
+        return
     top = max(heat.learning_rates)
     lower = [runner for runner in runners if runner.branch.learning_rate < top]
     leads = bool(lower) and all(runner.outcome == "slower" for runner in lower)
-    if leads and step >= LONG_ENOUGH * heat.expected_steps and _best_steps(runners) is None:
+    if leads and _best_steps(runners) is None:
         for runner in runners:
             runner.outcome = runner.outcome or "out_of_reach"
 

@@ -318,7 +318,7 @@ class Distant(World):
         found = World.run(self, heat)
         steps = [branch.steps or math.inf for branch in found.branches]
         leads = len(steps) > 1 and 1.6 * steps[-1] < min(steps[:-1])
-        end = round(1.5 * heat.expected_steps) if leads else heat.max_steps
+        end = round(heat.patience) if leads and heat.patience else heat.max_steps
         if min(steps) <= end:
             return found
         ends = [
@@ -355,6 +355,13 @@ def test_two_higher_rates_follow_where_the_highest_led_and_was_cut_short() -> No
     first, second = (result.heat for result in play(distant)[:2])
     assert second.learning_rates == pytest.approx((0.04, 0.08))
     assert second.expected_steps == first.expected_steps
+
+
+def test_only_at_the_batch_size_in_use_patience_is_short() -> None:
+    """And only to a given target: elsewhere it is the expectation that may be wrong."""
+    given = [result.heat for result in play(world(100, 3.0, target_loss=0.4))]
+    assert {heat.batch_size for heat in given if heat.patience} == {COURSE.batch_size}
+    assert not any(result.heat.patience for result in play(world(100, 3.0)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,17 +125,22 @@ def test_the_pace_setter_is_given_up_in_favour_of_a_higher_rate_only_after_the_e
     assert found[2.0].outcome == "reached"
 
 
-def test_the_highest_rate_is_given_up_where_it_leads_by_far_and_the_target_is_far() -> None:
+HASTY = replace(HEAT, patience=150.0)
+
+
+def test_the_highest_rate_is_given_up_where_it_leads_by_far_and_patience_is_over() -> None:
     """A yet higher one is better then."""
-    result = run({1.0: falling(600), 2.0: falling(300)})
+    result = run({1.0: falling(600), 2.0: falling(300)}, HASTY)
     found = by_rate(result)
     assert found[2.0].outcome == "out_of_reach" and 150 <= found[2.0].steps_taken <= 165
     assert result.was_cut_short and found[1.0].steps is found[2.0].steps is None
 
 
-@pytest.mark.parametrize("lower", [400, 300])
-def test_the_highest_rate_goes_on_where_a_lower_one_keeps_up(lower: float) -> None:
-    result = run({1.0: falling(lower), 2.0: falling(300)})
+@pytest.mark.parametrize(("lower", "heat"), [(400, HASTY), (300, HASTY), (600, HEAT)])
+def test_the_highest_rate_goes_on_where_a_lower_one_keeps_up_or_there_is_patience(
+    lower: float, heat: Heat
+) -> None:
+    result = run({1.0: falling(lower), 2.0: falling(300)}, heat)
     assert by_rate(result)[2.0].steps == pytest.approx(300, rel=0.02) and not result.was_cut_short
 
 
