@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bsadvisor.advise.headline import AS_GOOD
 from bsadvisor.advise.measured_rates import expected_rate
-from bsadvisor.advise.pairs import PairInUse, recommend
+from bsadvisor.advise.pairs import AS_GOOD, PairInUse, balanced, recommend, surest
 from bsadvisor.theory.training_cost import inefficiency, steps_over_minimum, usable_fit
 from bsadvisor.values import Headline, Recommendation, TrialPoint, TrialStats
 
@@ -71,16 +70,16 @@ def measured_headline(
             batch_size=pair.batch_size,
             reason="within a factor of two of the measured critical batch size, and no learning rate is much faster",
         )
-    best = min(measured, key=lambda row: inefficiency(row.batch_size, fit[0]))
-    resolved = trial.measured_critical_batch_size.value is not None
-    reason = (
-        "nearest to the measured critical batch size"
-        if resolved
-        else "the largest that was measured: the critical batch size lies beyond"
-    )
-    if best.batch_size == pair.batch_size:
+    best = surest({point.batch_size: len(point.tried) for point in trial.curve}, fit[0])
+    if best == pair.batch_size:
         reason = "the batch size in use with a faster learning rate"
-    return Headline(action="use", batch_size=best.batch_size, reason=reason)
+    elif best != balanced([row.batch_size for row in measured], fit[0]):
+        reason = "as good as any that was measured, and its learning rate was compared with others"
+    elif trial.measured_critical_batch_size.value is not None:
+        reason = "nearest to the measured critical batch size"
+    else:
+        reason = "the largest that was measured: the critical batch size lies beyond"
+    return Headline(action="use", batch_size=best, reason=reason)
 
 
 def _measured(row: Recommendation, point: TrialPoint, scale: _Scale) -> Recommendation:
@@ -91,9 +90,15 @@ def _measured(row: Recommendation, point: TrialPoint, scale: _Scale) -> Recommen
         learning_rate_high=point.learning_rate_high,
         learning_rate_confidence=None,
         basis="measured",
-        rule=f"the best of {len(point.tried)} learning rates, timed in {point.seeds} runs",
+        rule=_how_measured(point),
         weight_decay=scale.pair.optimizer.weight_decay if scale.pair.optimizer else None,
     )
+
+
+def _how_measured(point: TrialPoint) -> str:
+    rates = len(point.tried)
+    which = f"the best of {rates} learning rates" if rates > 1 else "the only learning rate tried"
+    return f"{which}, timed in {point.seeds} {'run' if point.seeds == 1 else 'runs'}"
 
 
 def _anchored(row: Recommendation, points: dict[int, TrialPoint], scale: _Scale) -> Recommendation:

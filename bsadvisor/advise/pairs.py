@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bsadvisor.theory import scaling, training_cost
 from bsadvisor.values import OptimizerDetails, OtherRules, Recommendation, Role
+
+AS_GOOD = 1.125
+"""Steps times examples over the least: a factor of two from B_crit, within any prediction's error."""
 
 EFFICIENT_EXAMPLES = 1.2
 """`efficient`: at most this many times the least number of examples."""
@@ -97,6 +100,21 @@ def assign_roles(rungs: Sequence[int], critical: float, in_use: int | None) -> d
 def balanced(rungs: Sequence[int], critical: float) -> int:
     """The rung nearest to B_crit by ratio: the least product of steps and examples."""
     return min(rungs, key=lambda rung: training_cost.inefficiency(rung, critical))
+
+
+def surest(rates_tried: Mapping[int, int], critical: float) -> int:
+    """The measured batch size to recommend: the nearest to B_crit, but of those that are as good rather one whose
+    learning rate was compared with others than one that ran with the expected rate only.
+
+    Args:
+        rates_tried: number of learning rates, by batch size.
+    """
+    compared = [
+        size
+        for size, tried in rates_tried.items()
+        if tried > 1 and training_cost.inefficiency(size, critical) <= AS_GOOD
+    ]
+    return balanced(compared or list(rates_tried), critical)
 
 
 def _is_efficient(batch_size: int, critical: float) -> bool:

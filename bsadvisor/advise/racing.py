@@ -17,7 +17,7 @@ from statistics import mean
 
 from bsadvisor.advise.racing_allowance import is_affordable
 from bsadvisor.advise.racing_course import CONFIDENCE, LONGEST, RATIO, Course, current_leg, heat_at
-from bsadvisor.advise.racing_sizes import balanced, either_side, most_telling, nearest, once_more
+from bsadvisor.advise.racing_sizes import balanced, either_side, favourite, most_telling, once_more
 from bsadvisor.advise.trial_fit import fit_lines
 from bsadvisor.advise.trial_lines import EQUAL, Line, lines_of, timed_lines
 from bsadvisor.values import Heat, HeatResult
@@ -71,13 +71,13 @@ def _worth_its_examples(course: Course, lines: dict[int, Line], leg: Sequence[He
     if len(known) < 2:
         return next(lower, None)
     fit = fit_lines(known.values(), confidence=CONFIDENCE)
-    favourite = nearest(known, fit)
+    best = favourite(known, fit)
     further = (
         balanced(course, lines, fit, leg),
-        _twice(course, favourite, leg),
+        _twice(course, best, leg),
         most_telling(course, lines, fit, leg),
     )
-    wanted = itertools.chain(lower, *further, _higher(course, favourite, leg))
+    wanted = itertools.chain(lower, *further, _higher(course, best, leg))
     return next((heat for heat in wanted if is_affordable(course, fit, leg, heat)), None)
 
 
@@ -170,7 +170,9 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None
     expected = _expected_steps(line, leg)
     if not _lower_may_be_better(line, expected):
         return None
-    rate = min(line.timed) / (RATIO**0.5 if line.searched and line.chosen else RATIO)
+    lowest = min(line.timed)
+    all_late = all(run.outcome == "out_of_reach" for run in line.timed[lowest])
+    rate = lowest / (RATIO**0.5 if line.searched and not all_late else RATIO)
     if line.chosen is None:
         expected = max(expected, line.steps_near(rate))
     return heat_at(line.batch_size, (rate,), course.seeds.timing[0], leg, expected)

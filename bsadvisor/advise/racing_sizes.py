@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from statistics import mean
 
 from bsadvisor.advise.measured_rates import expected_rate
+from bsadvisor.advise.pairs import surest
 from bsadvisor.advise.racing_course import CONFIDENCE, RATIO, Course, heat_at
 from bsadvisor.advise.trial_fit import error_of, fit_lines, scatter
 from bsadvisor.advise.trial_lines import Line, timed_lines
 from bsadvisor.theory.steps_curve import StepsCurve, information
-from bsadvisor.theory.training_cost import inefficiency
 from bsadvisor.values import Heat, HeatResult
 
 ABOVE, BELOW = (8, 4, 2), (4, 2)
@@ -53,9 +53,9 @@ def balanced(
         yield _searched(course, known, size, leg, fit.steps(size))
 
 
-def nearest(known: dict[int, Line], fit: StepsCurve) -> Line:
+def favourite(known: dict[int, Line], fit: StepsCurve) -> Line:
     """The timed batch size that will be recommended."""
-    return known[min(known, key=lambda size: inefficiency(size, fit.critical.value))]
+    return known[surest({size: line.rates_tried for size, line in known.items()}, fit.critical.value)]
 
 
 def most_telling(

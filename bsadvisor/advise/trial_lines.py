@@ -61,6 +61,11 @@ class Line:
         return [steps_of(runs) for runs in self.searched.values()]
 
     @property
+    def rates_tried(self) -> int:
+        """Searched or timed."""
+        return len({run.learning_rate for run in self.runs})
+
+    @property
     def rates(self) -> list[float]:
         return list(self.searched)
 

@@ -106,6 +106,23 @@ def test_a_critical_batch_size_without_an_upper_end_makes_the_largest_the_best()
     assert "lies beyond" in headline.reason
 
 
+def test_a_rate_that_was_compared_with_others_is_rather_recommended_than_one_that_ran_alone() -> None:
+    found = trial(critical=300.0, best_rate=1.3e-3)
+    nearer, farther = found.curve[-1], found.curve[-2]
+    critical = Estimate(value=0.9 * nearer.batch_size, low=100.0, high=900.0, confidence=0.9)
+    for tried, chosen, why in (
+        (farther.tried, nearer, "nearest"),
+        (nearer.tried[:1], farther, "compared with others"),
+    ):
+        curve = (*found.curve[:-1], replace(nearer, tried=tried))
+        again = replace(found, curve=curve, measured_critical_batch_size=critical)
+        rows = recommend_measured(PAIR, again, dataset_size=1437, limit=lambda size: None)
+        headline = measured_headline(rows, again, PAIR, has_checkpoint=True)
+        assert headline is not None and headline.batch_size == chosen.batch_size and why in headline.reason
+        row = next(row for row in rows if row.batch_size == nearer.batch_size)
+        assert ("the only learning rate tried" in row.rule) == (len(tried) == 1)
+
+
 # --- what is remarked ---------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bsadvisor.advise.pairs import CAPPED, PairInUse, ladder, recommend
+from bsadvisor.advise.pairs import CAPPED, PairInUse, ladder, recommend, surest
 from bsadvisor.values import OptimizerDetails, Recommendation
 
 ADAM = OptimizerDetails(family="adam", betas=(0.9, 0.999), weight_decay=0.1)
@@ -110,6 +110,12 @@ def test_without_limit_or_learning_rate_nothing_is_capped() -> None:
 
 
 # --- what is not known --------------------------------------------------------------------------
+
+
+def test_of_batch_sizes_that_are_as_good_one_whose_rates_were_compared_is_recommended() -> None:
+    assert surest({32: 3, 256: 3, 512: 2}, 400) == 512
+    assert surest({32: 3, 256: 3, 512: 1}, 400) == 256
+    assert surest({32: 3, 128: 3, 512: 1}, 400) == 512, "none that is as good was compared"
 
 
 def test_without_a_learning_rate_factors_are_given() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pytest
 
@@ -217,6 +218,7 @@ class Lucky(World):
     """Above an edge, only the order of the data that rates are searched on gets there."""
 
     edge: float
+    otherwise: Literal["out_of_reach", "diverged"] = "out_of_reach"
 
     def run(self, heat: Heat) -> HeatResult:
         found = World.run(self, heat)
@@ -224,7 +226,7 @@ class Lucky(World):
         return replace(
             found,
             branches=tuple(
-                replace(branch, outcome="out_of_reach", steps=None)
+                replace(branch, outcome=self.otherwise, steps=None)
                 if branch.learning_rate > self.edge and branch.seed != search
                 else branch
                 for branch in found.branches
@@ -237,6 +239,21 @@ def test_where_the_best_searched_rate_was_luck_a_lower_one_is_timed(edge: float)
     found = stats(Lucky(course=COURSE, critical=100.0, best_rate=0.12, edge=edge))
     own = next(point for point in found.curve if point.batch_size == COURSE.batch_size)
     assert own.learning_rate <= edge
+
+
+@pytest.mark.parametrize(("otherwise", "lower"), [("diverged", math.sqrt(2)), ("out_of_reach", 2.0)])
+def test_a_rate_that_blew_up_when_timed_is_followed_by_one_a_little_lower(
+    otherwise: Literal["out_of_reach", "diverged"], lower: float
+) -> None:
+    """The search got there, so it is just beyond what is stable; where it is merely never there, who knows."""
+    lucky = Lucky(course=COURSE, critical=100.0, best_rate=0.12, edge=0.07, otherwise=otherwise)
+    timed = [
+        run.learning_rate
+        for result in play(lucky)
+        for run in result.branches
+        if result.heat.batch_size == COURSE.batch_size and run.seed != COURSE.seeds.search
+    ]
+    assert timed[0] > lucky.edge and timed[0] / timed[1] == pytest.approx(lower)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

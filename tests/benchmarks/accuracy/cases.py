@@ -3,7 +3,8 @@
 `design` cases were used while the method was made; `test` cases were not, until they were judged once.
 `sealed` cases came after that, and the two that had no truth yet moved there; `fresh` ones after these, then
 `unseen` ones, before trials were judged by targets that are set anew, `kept` ones before the runs of a trial were
-made cheaper, and `late` ones last, before its batch sizes were set further apart. Texts and MNIST are read from the
+made cheaper, `late` ones before its batch sizes were set further apart, and `last` ones before a trial came to recommend
+only batch sizes whose learning rates it has compared. Texts and MNIST are read from the
 folder that `BSADVISOR_DATA` names; without it only the digits remain.
 """
 
@@ -25,7 +26,7 @@ from tests.benchmarks.tasks import CharTransformer, digits
 
 Parameters = Iterable[nn.Parameter]
 Rows = tuple[Tensor, Tensor]
-Split = Literal["design", "test", "sealed", "fresh", "unseen", "kept", "late"]
+Split = Literal["design", "test", "sealed", "fresh", "unseen", "kept", "late", "last"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -772,6 +773,109 @@ CASES = (
         optimizer="momentum",
         learning_rate=0.1,
         steps=60,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-digits-nesterov-early",
+        split="last",
+        model=_softmax(64),
+        data=digits,
+        optimizer="nesterov",
+        learning_rate=0.05,
+        steps=40,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-mnist-momentum-early",
+        split="last",
+        model=_softmax(196),
+        data=mnist,
+        optimizer="momentum",
+        learning_rate=0.1,
+        steps=40,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="softmax-noisy-digits-nesterov-mid",
+        split="last",
+        model=_softmax(64),
+        data=_noisy_digits,
+        optimizer="nesterov",
+        learning_rate=0.05,
+        steps=100,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-digits-adamw-late",
+        split="last",
+        model=_mlp(64, 32, 10),
+        data=digits,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        steps=200,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-noisy-digits-nesterov-early",
+        split="last",
+        model=_mlp(64, 48, 10, activation=nn.Tanh),
+        data=_noisy_digits,
+        optimizer="nesterov",
+        learning_rate=0.05,
+        steps=50,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-mnist-sgd-late",
+        split="last",
+        model=_mlp(196, 40, 10),
+        data=mnist,
+        optimizer="sgd",
+        learning_rate=0.2,
+        steps=500,
+        horizon=150,
+        batch_size=64,
+    ),
+    Case(
+        name="mlp-mnist-momentum-late",
+        split="last",
+        model=_mlp(196, 32, 10),
+        data=mnist,
+        optimizer="momentum",
+        learning_rate=0.03,
+        steps=400,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="lstm-digits-adamw-late",
+        split="last",
+        model=lambda: RowLSTM(8, 24),
+        data=digits,
+        optimizer="adamw",
+        learning_rate=5e-3,
+        steps=250,
+        horizon=150,
+    ),
+    Case(
+        name="convnet-digits-nesterov-early",
+        split="last",
+        model=conv_net(8, 6),
+        data=digits,
+        optimizer="nesterov",
+        learning_rate=0.03,
+        steps=60,
+        horizon=150,
+    ),
+    Case(
+        name="transformer-shakespeare-adamw-mid",
+        split="last",
+        model=_transformer(24, 1, 16),
+        data=_text(SHAKESPEARE, 4000, 16, start=800_000),
+        optimizer="adamw",
+        learning_rate=5e-3,
+        steps=200,
         horizon=150,
     ),
 )
