@@ -31,6 +31,9 @@ MOST_TIMED = 3
 WORSE = 2.0
 """A rate that takes so many times the expected steps when timed is not the best: a lower one is timed, too."""
 
+LATE = 1.35
+"""The same of the rate that will be recommended: it may be close to what is unstable."""
+
 MOST_LEGS = 4
 
 PATIENCE = 1.5
@@ -75,6 +78,7 @@ def _worth_its_examples(course: Course, lines: dict[int, Line], leg: Sequence[He
     further = (
         balanced(course, lines, fit, leg),
         _twice(course, best, leg),
+        _lower_again(course, best, leg),
         most_telling(course, lines, fit, leg),
     )
     wanted = itertools.chain(lower, *further, _higher(course, best, leg))
@@ -162,13 +166,13 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
     return heat_at(line.batch_size, (line.candidate,), course.seeds.timing[0], leg, line.curve.best_steps)
 
 
-def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None:
+def _lower(course: Course, line: Line, leg: Sequence[HeatResult], worse: float = WORSE) -> Heat | None:
     """A lower rate than those that were timed, while these take far longer than expected."""
     at_stake = line.batch_size == course.batch_size and line.chosen is None
     if not line.timed or len(line.timed) >= (MOST_EXTENSIONS if at_stake else MOST_TIMED):
         return None
     expected = _expected_steps(line, leg)
-    if not _lower_may_be_better(line, expected):
+    if not _lower_may_be_better(line, worse * expected):
         return None
     lowest = min(line.timed)
     all_late = all(run.outcome == "out_of_reach" for run in line.timed[lowest])
@@ -178,20 +182,27 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | None
     return heat_at(line.batch_size, (rate,), course.seeds.timing[0], leg, expected)
 
 
+def _lower_again(course: Course, line: Line, leg: Sequence[HeatResult]) -> Iterator[Heat]:
+    """Sooner than elsewhere, for the rate that will be recommended."""
+    heat = _lower(course, line, leg, worse=LATE) if line.searched else None
+    if heat is not None:
+        yield heat
+
+
 def _expected_steps(line: Line, leg: Sequence[HeatResult]) -> float:
     """By its curve, or, where a rate was timed without a search, by the batch sizes before."""
     if line.searched:
-        return line.curve.best_steps
+        return min(line.curve.best_steps, *line.steps)
     return next(result.heat.expected_steps for result in leg if result.heat.batch_size == line.batch_size)
 
 
-def _lower_may_be_better(line: Line, expected: float) -> bool:
-    """Than the lowest rate that was timed: where that took far longer than expected, but saved more than two
-    rates that are as good differ. One that never got there says nothing of lower ones."""
+def _lower_may_be_better(line: Line, too_many: float) -> bool:
+    """Than the lowest rate that was timed: where that took so many steps, but saved more than two rates that are
+    as good differ. One that never got there says nothing of lower ones."""
     lowest, *above = line.timed_steps.values()
     if math.isinf(lowest):
         return all(map(math.isinf, above))
-    return lowest >= WORSE * expected and all(lowest * EQUAL < steps for steps in above)
+    return lowest >= too_many and all(lowest * EQUAL < steps for steps in above)
 
 
 def _twice(course: Course, line: Line, leg: Sequence[HeatResult]) -> Iterator[Heat]:

@@ -10,8 +10,8 @@ from bsadvisor.theory.target_crossing import KNOWN
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import Heat, HeatResult
 
-SHARE, TO_RESOLVE = 0.07, 0.08
-"""Of the examples of the grid; the latter while the critical batch size has no upper end."""
+SHARE, AT_STAKE = 0.07, 0.08
+"""Of the examples of the grid; the latter while the critical batch size has no upper end, and for a lower rate."""
 
 DOUBLINGS = range(-3, 5)
 """Of the batch size in use: those of the grid."""
@@ -27,9 +27,21 @@ def is_affordable(course: Course, fit: StepsCurve, leg: Sequence[HeatResult], he
         fit: through the batch sizes that were timed.
         leg: the heats so far.
     """
-    share = SHARE if fit.critical.high is not None else TO_RESOLVE
+    at_stake = fit.critical.high is None or _is_lower(leg, heat)
+    share = AT_STAKE if at_stake else SHARE
     spent = sum(result.examples for result in leg)
     return spent + KNOWN * _with_timing(heat) <= share * _grid(course.batch_size, fit)
+
+
+def _is_lower(leg: Sequence[HeatResult], heat: Heat) -> bool:
+    """Than any that was timed at this batch size: these may be close to what is unstable."""
+    tried = [
+        run.learning_rate
+        for result in leg
+        for run in result.branches
+        if result.heat.batch_size == heat.batch_size and run.seed in heat.seeds
+    ]
+    return bool(tried) and max(heat.learning_rates) < min(tried)
 
 
 def _with_timing(heat: Heat) -> float:

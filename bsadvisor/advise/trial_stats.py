@@ -17,6 +17,10 @@ from bsadvisor.values import BranchResult, Estimate, HeatResult, TrialPoint, Tri
 MISFIT = 4.0
 """Squared residuals over their expected size, above which the hyperbola does not describe the points."""
 
+SETTLING = 30
+"""Steps with the batch size in use: to a target that is nearer, weights rather settle with a lower learning rate than
+train. By a thousand other images, one such target was four times as far away."""
+
 _UNKNOWN = Estimate(value=None, low=None, high=None, confidence=CONFIDENCE)
 
 _WORST_FIRST = ("diverged", "out_of_reach", "slower", "reached")
@@ -51,7 +55,12 @@ def trial_stats(
         evaluation_examples=evaluation_examples,
         examples_used=sum(result.examples for result in results),
         stopped_by=stopped_by,
-        notes=(*notes, *_remarks(course, results), *_never_there(lines)),
+        notes=(
+            *notes,
+            *_remarks(course, results),
+            *_settling(course, lines[course.batch_size]),
+            *_never_there(lines),
+        ),
     )
 
 
@@ -100,6 +109,15 @@ def _tried(line: Line) -> Iterator[TriedRate]:
             steps=steps if math.isfinite(steps) else None,
             seeds=len(runs),
             outcome=min((run.outcome for run in runs), key=_WORST_FIRST.index),
+        )
+
+
+def _settling(course: Course, home: Line) -> Iterator[str]:
+    """A given target is too near."""
+    if course.target_loss is not None and home.has_arrived and home.curve.best_steps < SETTLING:
+        yield (
+            f"at B = {home.batch_size:,} the target is only {home.curve.best_steps:.0f} steps away: so few say more of "
+            "how the loss settles with another learning rate than of training; give a lower --target-loss"
         )
 
 

@@ -407,6 +407,49 @@ def test_the_pair_that_will_be_recommended_is_timed_beside_a_higher_rate() -> No
     assert timid.excess(point.batch_size, point.learning_rate) < 1.05
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frayed(World):
+    """Above an edge, rates that do well on the data that they are searched on take longer on other data."""
+
+    edge: float
+    longer: float
+
+    def run(self, heat: Heat) -> HeatResult:
+        found = World.run(self, heat)
+        frays = heat.batch_size == 128 and self.course.seeds.search not in heat.seeds
+        return replace(
+            found,
+            branches=tuple(
+                replace(branch, steps=self.longer * branch.steps)
+                if frays and branch.steps and branch.learning_rate > self.edge
+                else branch
+                for branch in found.branches
+            ),
+        )
+
+
+@pytest.mark.parametrize(("longer", "lower"), [(1.5, True), (1.2, False)])
+def test_where_the_pair_that_will_be_recommended_is_late_a_lower_rate_is_timed(
+    longer: float, lower: bool
+) -> None:
+    frayed = Frayed(course=COURSE, critical=128.0, best_rate=0.12, edge=0.16, longer=longer)
+    point = recommended(frayed)
+    timed = [
+        run.learning_rate
+        for result in play(frayed)
+        for run in result.branches
+        if result.heat.batch_size == 128 and run.seed != COURSE.seeds.search
+    ]
+    assert point.batch_size == 128 and timed[0] > frayed.edge
+    assert (min(timed) < timed[0]) == lower == (point.learning_rate < frayed.edge)
+
+
+@pytest.mark.parametrize(("horizon", "near"), [(200, False), (20, True)])
+def test_a_given_target_a_few_steps_away_is_remarked(horizon: int, near: bool) -> None:
+    notes = stats(world(100, 0.12, target_loss=0.5, horizon=horizon)).notes
+    assert any("steps away" in note for note in notes) == near
+
+
 @pytest.mark.parametrize("critical", [30, 100, 200])
 def test_the_pair_that_will_be_recommended_is_timed_twice(critical: float) -> None:
     """And before anything further out, which may cost all that is left."""

@@ -3,9 +3,9 @@
 `design` cases were used while the method was made; `test` cases were not, until they were judged once.
 `sealed` cases came after that, and the two that had no truth yet moved there; `fresh` ones after these, then
 `unseen` ones, before trials were judged by targets that are set anew, `kept` ones before the runs of a trial were
-made cheaper, `late` ones before its batch sizes were set further apart, and `last` ones before a trial came to recommend
-only batch sizes whose learning rates it has compared. Texts and MNIST are read from the
-folder that `BSADVISOR_DATA` names; without it only the digits remain.
+made cheaper, `late` ones before its batch sizes were set further apart, `last` ones before a batch size was recommended only if
+its learning rates were compared, and `untouched` ones before the one that is gets a lower rate where it is late.
+Texts and MNIST are read from the folder that `BSADVISOR_DATA` names; without it only the digits remain.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.benchmarks.tasks import CharTransformer, digits
 
 Parameters = Iterable[nn.Parameter]
 Rows = tuple[Tensor, Tensor]
-Split = Literal["design", "test", "sealed", "fresh", "unseen", "kept", "late", "last"]
+Split = Literal["design", "test", "sealed", "fresh", "unseen", "kept", "late", "last", "untouched"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -875,6 +875,78 @@ CASES = (
         data=_text(SHAKESPEARE, 4000, 16, start=800_000),
         optimizer="adamw",
         learning_rate=5e-3,
+        steps=200,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-digits-sgd-mid",
+        split="untouched",
+        model=_softmax(64),
+        data=digits,
+        optimizer="sgd",
+        learning_rate=1.0,
+        steps=120,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-noisy-digits-adamw-early",
+        split="untouched",
+        model=_softmax(64),
+        data=_noisy_digits,
+        optimizer="adamw",
+        learning_rate=1e-2,
+        steps=30,
+        horizon=150,
+        batch_size=16,
+    ),
+    Case(
+        name="mlp-digits-momentum-late",
+        split="untouched",
+        model=_mlp(64, 32, 10, activation=nn.Tanh),
+        data=digits,
+        optimizer="momentum",
+        learning_rate=0.03,
+        steps=150,
+        horizon=150,
+    ),
+    Case(
+        name="softmax-mnist-nesterov-mid",
+        split="untouched",
+        model=_softmax(196),
+        data=mnist,
+        optimizer="nesterov",
+        learning_rate=0.05,
+        steps=150,
+        horizon=150,
+        batch_size=64,
+    ),
+    Case(
+        name="mlp-noisy-digits-sgd-late",
+        split="untouched",
+        model=_mlp(64, 32, 10),
+        data=_noisy_digits,
+        optimizer="sgd",
+        learning_rate=0.2,
+        steps=300,
+        horizon=150,
+    ),
+    Case(
+        name="mlp-mnist-nesterov-late",
+        split="untouched",
+        model=_mlp(196, 40, 10),
+        data=mnist,
+        optimizer="nesterov",
+        learning_rate=0.02,
+        steps=350,
+        horizon=150,
+    ),
+    Case(
+        name="convnet-digits-adamw-late",
+        split="untouched",
+        model=conv_net(8, 6),
+        data=digits,
+        optimizer="adamw",
+        learning_rate=3e-3,
         steps=200,
         horizon=150,
     ),
