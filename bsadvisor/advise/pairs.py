@@ -11,6 +11,10 @@ from bsadvisor.values import OptimizerDetails, OtherRules, Recommendation, Role
 AS_GOOD = 1.125
 """Steps times examples over the least: a factor of two from B_crit, within any prediction's error."""
 
+ALONE = 1.3
+"""Steps times examples of a pair whose learning rate was merely expected to be the best, over what they may be: up
+to 1.5 times the fewest steps were seen, and 1.2 with rates that were compared."""
+
 EFFICIENT_EXAMPLES = 1.2
 """`efficient`: at most this many times the least number of examples."""
 
@@ -103,18 +107,17 @@ def balanced(rungs: Sequence[int], critical: float) -> int:
 
 
 def surest(rates_tried: Mapping[int, int], critical: float) -> int:
-    """The measured batch size to recommend: the nearest to B_crit, but of those that are as good rather one whose
-    learning rate was compared with others than one that ran with the expected rate only.
+    """The measured batch size to recommend: near to B_crit, but rather one whose learning rate was compared with others.
 
     Args:
         rates_tried: number of learning rates, by batch size.
     """
-    compared = [
-        size
-        for size, tried in rates_tried.items()
-        if tried > 1 and training_cost.inefficiency(size, critical) <= AS_GOOD
-    ]
-    return balanced(compared or list(rates_tried), critical)
+
+    def loss(size: int) -> float:
+        doubt = ALONE if rates_tried[size] < 2 else 1.0
+        return doubt * training_cost.inefficiency(size, critical)
+
+    return min(rates_tried, key=loss)
 
 
 def _is_efficient(batch_size: int, critical: float) -> bool:

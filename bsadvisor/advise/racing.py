@@ -167,7 +167,7 @@ def _timing(course: Course, line: Line, leg: Sequence[HeatResult]) -> Heat | Non
 
 
 def _lower(course: Course, line: Line, leg: Sequence[HeatResult], worse: float = WORSE) -> Heat | None:
-    """A lower rate than those that were timed, while these take far longer than expected."""
+    """A lower rate than those that were timed, while these take so many times as long as expected."""
     at_stake = line.batch_size == course.batch_size and line.chosen is None
     if not line.timed or len(line.timed) >= (MOST_EXTENSIONS if at_stake else MOST_TIMED):
         return None
@@ -175,8 +175,9 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult], worse: float =
     if not _lower_may_be_better(line, worse * expected):
         return None
     lowest = min(line.timed)
+    known = line.searched or line.timed_steps[lowest] < WORSE * expected
     all_late = all(run.outcome == "out_of_reach" for run in line.timed[lowest])
-    rate = lowest / (RATIO**0.5 if line.searched and not all_late else RATIO)
+    rate = lowest / (RATIO**0.5 if known and not all_late else RATIO)
     if line.chosen is None:
         expected = max(expected, line.steps_near(rate))
     return heat_at(line.batch_size, (rate,), course.seeds.timing[0], leg, expected)
@@ -184,7 +185,7 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult], worse: float =
 
 def _lower_again(course: Course, line: Line, leg: Sequence[HeatResult]) -> Iterator[Heat]:
     """Sooner than elsewhere, for the rate that will be recommended."""
-    heat = _lower(course, line, leg, worse=LATE) if line.searched else None
+    heat = _lower(course, line, leg, worse=LATE)
     if heat is not None:
         yield heat
 

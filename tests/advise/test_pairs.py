@@ -115,7 +115,7 @@ def test_without_limit_or_learning_rate_nothing_is_capped() -> None:
 def test_of_batch_sizes_that_are_as_good_one_whose_rates_were_compared_is_recommended() -> None:
     assert surest({32: 3, 256: 3, 512: 2}, 400) == 512
     assert surest({32: 3, 256: 3, 512: 1}, 400) == 256
-    assert surest({32: 3, 128: 3, 512: 1}, 400) == 512, "none that is as good was compared"
+    assert surest({32: 3, 128: 3, 512: 1}, 400) == 512, "those that were compared are too far away"
 
 
 def test_without_a_learning_rate_factors_are_given() -> None:
