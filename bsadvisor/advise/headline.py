@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bsadvisor.advise.pairs import AS_GOOD, balanced
+from bsadvisor.advise.pairs import balanced
 from bsadvisor.theory.training_cost import inefficiency
 from bsadvisor.values import CriticalBatchSize, Headline, Recommendation
+
+AS_GOOD = 1.125
+"""Steps times examples over the least: a factor of two from B_crit, within any prediction's error."""
 
 
 def headline(

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bsadvisor.advise.measured_rates import expected_rate
-from bsadvisor.advise.pairs import AS_GOOD, PairInUse, balanced, recommend, surest
+from bsadvisor.advise.headline import AS_GOOD
+from bsadvisor.advise.pairs import PairInUse, balanced, recommend, surest
 from bsadvisor.theory.training_cost import inefficiency, steps_over_minimum, usable_fit
 from bsadvisor.values import Headline, Recommendation, TrialPoint, TrialStats
 
@@ -74,7 +75,7 @@ def measured_headline(
     if best == pair.batch_size:
         reason = "the batch size in use with a faster learning rate"
     elif best != balanced([row.batch_size for row in measured], fit[0]):
-        reason = "as good as any that was measured, and its learning rate was compared with others"
+        reason = "close to the measured critical batch size, and its learning rate was compared with others"
     elif trial.measured_critical_batch_size.value is not None:
         reason = "nearest to the measured critical batch size"
     else:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from bsadvisor.theory import scaling, training_cost
 from bsadvisor.values import OptimizerDetails, OtherRules, Recommendation, Role
 
-AS_GOOD = 1.125
-"""Steps times examples over the least: a factor of two from B_crit, within any prediction's error."""
-
 ALONE = 1.3
 """Steps times examples of a pair whose learning rate was merely expected to be the best, over what they may be: up
 to 1.5 times the fewest steps were seen, and 1.2 with rates that were compared."""
