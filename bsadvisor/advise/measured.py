@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bsadvisor.advise.measured_rates import expected_rate
 from bsadvisor.advise.headline import AS_GOOD
+from bsadvisor.advise.measured_rates import expected_rate
 from bsadvisor.advise.pairs import PairInUse, balanced, recommend, surest
 from bsadvisor.theory.training_cost import inefficiency, steps_over_minimum, usable_fit
 from bsadvisor.values import Headline, Recommendation, TrialPoint, TrialStats
