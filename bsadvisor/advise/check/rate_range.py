@@ -12,7 +12,7 @@ from bsadvisor.advise.pairs import PairInUse, highest_factor
 from bsadvisor.theory import scaling
 from bsadvisor.values import Reach, Recommendation, Report, SourcedPair
 
-MEASURED_LEEWAY, PREDICTED_LEEWAY, PREDICTED_FAR = 3.5, 3.0, 30.0
+MEASURED_LEEWAY, PREDICTED_LEEWAY, PREDICTED_FAR = 4.5, 3.0, 30.0
 """Factor beyond the range up to which a learning rate may still be a good one. Beyond a predicted range it is wrong
 where the best single step says so, too, or very far off."""
 
