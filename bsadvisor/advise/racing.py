@@ -185,7 +185,7 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult], worse: float =
 
 def _lower_again(course: Course, line: Line, leg: Sequence[HeatResult]) -> Iterator[Heat]:
     """Sooner than elsewhere, for the rate that will be recommended."""
-    heat = _lower(course, line, leg, worse=LATE)
+    heat = _lower(course, line, leg, worse=0.0 if line.at_brink else LATE)
     if heat is not None:
         yield heat
 

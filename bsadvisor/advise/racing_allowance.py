@@ -10,8 +10,8 @@ from bsadvisor.theory.target_crossing import KNOWN
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import Heat, HeatResult
 
-SHARE, AT_STAKE = 0.07, 0.08
-"""Of the examples of the grid; the latter while the critical batch size has no upper end, and for a lower rate."""
+SHARE, FOR_LOWER, TO_RESOLVE = 0.07, 0.075, 0.08
+"""Of the examples of the grid: in general, for a lower rate, and while the critical batch size has no upper end."""
 
 DOUBLINGS = range(-3, 5)
 """Of the batch size in use: those of the grid."""
@@ -27,8 +27,9 @@ def is_affordable(course: Course, fit: StepsCurve, leg: Sequence[HeatResult], he
         fit: through the batch sizes that were timed.
         leg: the heats so far.
     """
-    at_stake = fit.critical.high is None or _is_lower(leg, heat)
-    share = AT_STAKE if at_stake else SHARE
+    share = FOR_LOWER if _is_lower(leg, heat) else SHARE
+    if fit.critical.high is None:
+        share = TO_RESOLVE
     spent = sum(result.examples for result in leg)
     return spent + KNOWN * _with_timing(heat) <= share * _grid(course.batch_size, fit)
 

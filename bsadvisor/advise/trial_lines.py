@@ -122,9 +122,21 @@ class Line:
 
     @property
     def chosen(self) -> float | None:
-        """The timed rate with the fewest steps; None where none has been timed to the end."""
-        best = min(self.timed_steps, key=lambda rate: self.timed_steps[rate], default=None)
-        return best if best is not None and math.isfinite(self.timed_steps[best]) else None
+        """The timed rate with the fewest steps, or at the brink a lower one that is hardly slower; None where none
+        has been timed to the end."""
+        fewest = min(self.timed_steps.values(), default=math.inf)
+        if math.isinf(fewest):
+            return None
+        enough = fewest * (EQUAL if self.at_brink else 1.0)
+        return min(rate for rate, steps in self.timed_steps.items() if steps <= enough)
+
+    @property
+    def at_brink(self) -> bool:
+        """Whether the next rate above the best one that was searched blew up: on other data that one may, too."""
+        if not self.has_arrived:
+            return False
+        above = list(self.searched.values())[self.best + 1 : self.best + 2]
+        return any(run.outcome == "diverged" for runs in above for run in runs)
 
     @property
     def log_steps(self) -> list[float]:

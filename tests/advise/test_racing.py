@@ -444,6 +444,29 @@ def test_where_the_pair_that_will_be_recommended_is_late_a_lower_rate_is_timed(
     assert (min(timed) < timed[0]) == lower == (point.learning_rate < frayed.edge)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brink(Cliff):
+    """Below the rate that blows up, the valley of the others is flat."""
+
+    def excess(self, batch_size: int, rate: float) -> float:
+        return World.excess(self, batch_size, rate) ** 0.5
+
+
+@pytest.mark.parametrize(("edge", "lower"), [(0.3, True), (9.0, False)])
+def test_below_a_rate_that_blew_up_a_lower_one_that_is_hardly_slower_is_recommended(
+    edge: float, lower: bool
+) -> None:
+    brink = Brink(course=COURSE, critical=32.0, best_rate=0.2, edge=edge)
+    point = recommended(brink)
+    timed = [
+        run.learning_rate
+        for result in play(brink)
+        for run in result.branches
+        if result.heat.batch_size == 32 and run.seed != COURSE.seeds.search
+    ]
+    assert point.batch_size == 32 and (point.learning_rate < 0.15) == lower == (min(timed) < 0.15)
+
+
 @pytest.mark.parametrize(("horizon", "near"), [(200, False), (20, True)])
 def test_a_given_target_a_few_steps_away_is_remarked(horizon: int, near: bool) -> None:
     notes = stats(world(100, 0.12, target_loss=0.5, horizon=horizon)).notes
