@@ -2,9 +2,9 @@
 
 Batch sizes lie either side of the one in use. At each, learning rates around the expected best are compared
 on the same data, and the best is timed on other data. The same follows at the batch size nearest to the
-critical one. The pair that will be recommended is timed twice. Then single runs, further out or once more, go
-where they tell most of the critical batch size for their examples, and last that pair is timed beside a higher
-rate, until all is known or the allowance is spent.
+critical one. The pair that will be recommended is timed twice, and beside a lower rate where it is late or next to
+one that blew up. Then single runs, further out or once more, go where they tell most of the critical batch size for
+their examples, and last that pair is timed beside a higher rate, until all is known or the allowance is spent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORSE = 2.0
 """A rate that takes so many times the expected steps when timed is not the best: a lower one is timed, too."""
 
 LATE = 1.35
-"""The same of the rate that will be recommended: it may be close to what is unstable."""
+"""The same for the pair that will be recommended."""
 
 MOST_LEGS = 4
 
@@ -184,7 +184,7 @@ def _lower(course: Course, line: Line, leg: Sequence[HeatResult], worse: float =
 
 
 def _lower_again(course: Course, line: Line, leg: Sequence[HeatResult]) -> Iterator[Heat]:
-    """Sooner than elsewhere, for the rate that will be recommended."""
+    """For the pair that will be recommended sooner than elsewhere: it may be close to what is unstable."""
     heat = _lower(course, line, leg, worse=0.0 if line.at_brink else LATE)
     if heat is not None:
         yield heat

@@ -52,6 +52,16 @@ def first_above(size: int, found: TrialStats) -> TrialPoint:
     )
 
 
+def timed_rates(world: World, size: int) -> list[float]:
+    """Learning rates of the runs that were timed at a batch size, in order."""
+    return [
+        run.learning_rate
+        for result in play(world)
+        for run in result.branches
+        if result.heat.batch_size == size and run.seed != world.course.seeds.search
+    ]
+
+
 def world(critical: float = 100.0, best_rate: float = 0.12, **course: object) -> World:
     return World(course=replace(COURSE, **course), critical=critical, best_rate=best_rate)  # type: ignore[arg-type]
 
@@ -247,12 +257,7 @@ def test_a_rate_that_blew_up_when_timed_is_followed_by_one_a_little_lower(
 ) -> None:
     """The search got there, so it is just beyond what is stable; where it is merely never there, who knows."""
     lucky = Lucky(course=COURSE, critical=100.0, best_rate=0.12, edge=0.07, otherwise=otherwise)
-    timed = [
-        run.learning_rate
-        for result in play(lucky)
-        for run in result.branches
-        if result.heat.batch_size == COURSE.batch_size and run.seed != COURSE.seeds.search
-    ]
+    timed = timed_rates(lucky, COURSE.batch_size)
     assert timed[0] > lucky.edge and timed[0] / timed[1] == pytest.approx(lower)
 
 
@@ -434,12 +439,7 @@ def test_where_the_pair_that_will_be_recommended_is_late_a_lower_rate_is_timed(
 ) -> None:
     frayed = Frayed(course=COURSE, critical=128.0, best_rate=0.12, edge=0.16, longer=longer)
     point = recommended(frayed)
-    timed = [
-        run.learning_rate
-        for result in play(frayed)
-        for run in result.branches
-        if result.heat.batch_size == 128 and run.seed != COURSE.seeds.search
-    ]
+    timed = timed_rates(frayed, 128)
     assert point.batch_size == 128 and timed[0] > frayed.edge
     assert (min(timed) < timed[0]) == lower == (point.learning_rate < frayed.edge)
 
@@ -458,12 +458,7 @@ def test_below_a_rate_that_blew_up_a_lower_one_that_is_hardly_slower_is_recommen
 ) -> None:
     brink = Brink(course=COURSE, critical=32.0, best_rate=0.2, edge=edge)
     point = recommended(brink)
-    timed = [
-        run.learning_rate
-        for result in play(brink)
-        for run in result.branches
-        if result.heat.batch_size == 32 and run.seed != COURSE.seeds.search
-    ]
+    timed = timed_rates(brink, 32)
     assert point.batch_size == 32 and (point.learning_rate < 0.15) == lower == (min(timed) < 0.15)
 
 
