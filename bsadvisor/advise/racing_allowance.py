@@ -10,7 +10,7 @@ from bsadvisor.theory.target_crossing import KNOWN
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import Heat, HeatResult
 
-SHARE, FOR_LOWER, TO_RESOLVE = 0.066, 0.07, 0.074
+SHARE, FOR_LOWER, TO_RESOLVE = 0.066, 0.075, 0.074
 """Of the examples of the grid: in general, for a lower rate, and while the critical batch size has no upper end."""
 
 DOUBLINGS = range(-3, 5)
