@@ -75,14 +75,15 @@ def _worth_its_examples(course: Course, lines: dict[int, Line], leg: Sequence[He
         return next(lower, None)
     fit = fit_lines(known.values(), confidence=CONFIDENCE)
     best = favourite(known, fit)
-    further = (
-        balanced(course, lines, fit, leg),
-        _twice(course, best, leg),
-        _lower_again(course, best, leg),
-        most_telling(course, lines, fit, leg),
+    for_the_pair = itertools.chain(
+        lower, balanced(course, lines, fit, leg), _twice(course, best, leg), _lower_again(course, best, leg)
     )
-    wanted = itertools.chain(lower, *further, _higher(course, best, leg))
-    return next((heat for heat in wanted if is_affordable(course, fit, leg, heat)), None)
+    for_the_rest = itertools.chain(most_telling(course, lines, fit, leg), _higher(course, best, leg))
+    for at_stake, wanted in ((True, for_the_pair), (False, for_the_rest)):
+        for heat in wanted:
+            if is_affordable(course, fit, leg, heat, at_stake=at_stake):
+                return heat
+    return None
 
 
 # --- the opening --------------------------------------------------------------------------------

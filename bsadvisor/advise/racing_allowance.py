@@ -10,8 +10,9 @@ from bsadvisor.theory.target_crossing import KNOWN
 from bsadvisor.theory.training_cost import steps_over_minimum, usable_fit
 from bsadvisor.values import Heat, HeatResult
 
-SHARE, FOR_LOWER, TO_RESOLVE = 0.066, 0.075, 0.074
-"""Of the examples of the grid: in general, for a lower rate, and while the critical batch size has no upper end."""
+SHARE, AT_STAKE = 0.066, 0.075
+"""Of the examples of the grid; the latter while the critical batch size has no upper end, and for the pair that will be
+recommended."""
 
 DOUBLINGS = range(-3, 5)
 """Of the batch size in use: those of the grid."""
@@ -20,29 +21,19 @@ RUNS = 7 * 3 * 1.75
 """At each of them: learning rates a factor 1.5 apart, seeds, and what rates beside the best take longer."""
 
 
-def is_affordable(course: Course, fit: StepsCurve, leg: Sequence[HeatResult], heat: Heat) -> bool:
+def is_affordable(
+    course: Course, fit: StepsCurve, leg: Sequence[HeatResult], heat: Heat, *, at_stake: bool
+) -> bool:
     """Whether a heat keeps the trial within its share of a grid search.
 
     Args:
         fit: through the batch sizes that were timed.
         leg: the heats so far.
+        at_stake: whether the pair that will be recommended is.
     """
-    share = FOR_LOWER if _is_lower(leg, heat) else SHARE
-    if fit.critical.high is None:
-        share = TO_RESOLVE
+    share = AT_STAKE if at_stake or fit.critical.high is None else SHARE
     spent = sum(result.examples for result in leg)
     return spent + KNOWN * _with_timing(heat) <= share * _grid(course.batch_size, fit)
-
-
-def _is_lower(leg: Sequence[HeatResult], heat: Heat) -> bool:
-    """Than any that was timed at this batch size: these may be close to what is unstable."""
-    tried = [
-        run.learning_rate
-        for result in leg
-        for run in result.branches
-        if result.heat.batch_size == heat.batch_size and run.seed in heat.seeds
-    ]
-    return bool(tried) and max(heat.learning_rates) < min(tried)
 
 
 def _with_timing(heat: Heat) -> float:
