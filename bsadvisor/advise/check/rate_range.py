@@ -24,7 +24,8 @@ BEST_STEPS = 0.3, 45.0
 
 Predicted advice starts from a pair that may be badly tuned itself: at 27 checkpoints it was up to 38 times off.
 The best single step starts from nothing, and there 96 % of the good rates of any batch size lay between these
-(tests/benchmarks/accuracy/preflight.py; the leeways were chosen on the splits before `fresh`).
+(tests/benchmarks/accuracy/preflight.py; the leeways were chosen on the splits before `fresh`,
+and a trial's on `kept` and `unseen`, too).
 """
 
 
